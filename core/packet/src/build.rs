@@ -248,3 +248,6 @@ impl Addresses {
         checksum
     }
 }
+
+#[cfg(test)]
+mod tests;

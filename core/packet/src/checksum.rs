@@ -66,3 +66,73 @@ fn fold(sum: u64) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
     u16::try_from(sum).expect("folded to 16 bits")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn checksum(slices: &[&[u8]]) -> u16 {
+        let mut checksum = Checksum::new();
+        slices.iter().for_each(|slice| checksum.add(slice));
+        checksum.finish()
+    }
+
+    /// RFC 1071 as its section 1 words it: 16-bit words, one by one.
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u16;
+        for word in bytes.chunks(2) {
+            let word = u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]);
+            let (wrapped, carry) = sum.overflowing_add(word);
+            sum = wrapped + u16::from(carry);
+        }
+        !sum
+    }
+
+    #[test]
+    fn example_of_rfc_1071_section_3() {
+        assert_eq!(
+            checksum(&[&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]]),
+            !0xddf2
+        );
+    }
+
+    #[test]
+    fn ipv4_header() {
+        let header = |field: u16| {
+            let [high, low] = field.to_be_bytes();
+            [
+                0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, high, low, 0xc0, 0xa8,
+                0x00, 0x01, 0xc0, 0xa8, 0x00, 0xc7,
+            ]
+        };
+        assert_eq!(checksum(&[&header(0)]), 0xb861);
+        assert_eq!(
+            checksum(&[&header(0xb861)]),
+            0,
+            "a correct field makes the sum vanish"
+        );
+    }
+
+    #[test]
+    fn nothing_and_zeroes_and_ones() {
+        assert_eq!(checksum(&[]), 0xffff);
+        assert_eq!(checksum(&[&[0; 33]]), 0xffff);
+        assert_eq!(
+            checksum(&[&[0xff; 1 << 20]]),
+            0,
+            "the sum of ones never overflows"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_naive_sum(
+            slices in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..8),
+        ) {
+            let slices: Vec<&[u8]> = slices.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(checksum(&slices), naive(&slices.concat()));
+        }
+    }
+}

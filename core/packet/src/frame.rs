@@ -152,3 +152,133 @@ fn strip_loopback(frame: &[u8]) -> Result<&[u8], FrameError> {
         _ => Err(FrameError::NotIp),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: [u8; 5] = [0x45, 1, 2, 3, 4];
+
+    #[track_caller]
+    fn check(link: LinkType, header: &[u8], expected: Result<(), FrameError>) {
+        let frame = [header, &PACKET].concat();
+        assert_eq!(
+            strip_link_header(link, &frame),
+            expected.map(|()| &PACKET[..])
+        );
+    }
+
+    fn ethernet(rest: &[u8]) -> Vec<u8> {
+        [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], rest].concat()
+    }
+
+    #[test]
+    fn ethernet_frames() {
+        let link = LinkType::Ethernet;
+        check(link, &ethernet(&[0x08, 0x00]), Ok(()));
+        check(link, &ethernet(&[0x86, 0xdd]), Ok(()));
+        check(link, &ethernet(&[0x08, 0x06]), Err(FrameError::NotIp));
+        // IEEE 802.3: a length, not a type.
+        check(link, &ethernet(&[0x00, 0x26]), Err(FrameError::NotIp));
+        // A frame that ends with its header holds an empty packet.
+        assert_eq!(
+            strip_link_header(link, &ethernet(&[0x08, 0x00])),
+            Ok(&[][..])
+        );
+    }
+
+    #[test]
+    fn vlan_tags() {
+        let link = LinkType::Ethernet;
+        check(
+            link,
+            &ethernet(&[0x81, 0x00, 0x20, 0x05, 0x08, 0x00]),
+            Ok(()),
+        );
+        check(
+            link,
+            &ethernet(&[0x81, 0x00, 0x20, 0x05, 0x08, 0x06]),
+            Err(FrameError::NotIp),
+        );
+        let stacked = [0x88, 0xa8, 0, 7, 0x81, 0x00, 0, 8, 0x86, 0xdd];
+        check(link, &ethernet(&stacked), Ok(()));
+        let tags = |count| ethernet(&[[0x91, 0x00, 0, 1].repeat(count), vec![0x08, 0x00]].concat());
+        check(link, &tags(MAX_VLAN_TAGS), Ok(()));
+        check(link, &tags(MAX_VLAN_TAGS + 1), Err(FrameError::TooManyTags));
+        assert_eq!(
+            strip_link_header(link, &ethernet(&[0x81, 0x00, 0, 5, 0x08])),
+            Err(FrameError::Truncated("VLAN tag"))
+        );
+    }
+
+    #[test]
+    fn cooked_frames() {
+        let v1 = |protocol: [u8; 2]| {
+            let mut header = [0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+            header[14..].copy_from_slice(&protocol);
+            header
+        };
+        check(LinkType::LinuxCooked1, &v1([0x08, 0x00]), Ok(()));
+        check(
+            LinkType::LinuxCooked1,
+            &v1([0x08, 0x06]),
+            Err(FrameError::NotIp),
+        );
+        let tagged = [&v1([0x81, 0x00])[..], &[0, 5, 0x86, 0xdd]].concat();
+        check(LinkType::LinuxCooked1, &tagged, Ok(()));
+        let v2 = |protocol: [u8; 2]| {
+            let mut header = [0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0];
+            header[..2].copy_from_slice(&protocol);
+            header
+        };
+        check(LinkType::LinuxCooked2, &v2([0x86, 0xdd]), Ok(()));
+        check(
+            LinkType::LinuxCooked2,
+            &v2([0x00, 0x04]),
+            Err(FrameError::NotIp),
+        );
+    }
+
+    #[test]
+    fn loopback_frames_in_both_byte_orders() {
+        for link in [LinkType::Null, LinkType::Loop] {
+            for family in [2, 10, 24, 28, 30] {
+                check(link, &[0, 0, 0, family], Ok(()));
+                check(link, &[family, 0, 0, 0], Ok(()));
+            }
+            check(link, &[7, 0, 0, 0], Err(FrameError::NotIp));
+            check(link, &[0, 2, 0, 0], Err(FrameError::NotIp));
+        }
+    }
+
+    #[test]
+    fn headers_cut_short() {
+        let header_len = [14, 16, 20, 0, 4, 4];
+        for (link, header_len) in LinkType::ALL.into_iter().zip(header_len) {
+            for length in 0..header_len {
+                assert!(
+                    matches!(
+                        strip_link_header(link, &vec![0; length]),
+                        Err(FrameError::Truncated(_))
+                    ),
+                    "{link:?} at {length}"
+                );
+            }
+        }
+        check(LinkType::RawIp, &[], Ok(()));
+    }
+
+    #[test]
+    fn numbers_of_libpcap() {
+        for link in LinkType::ALL {
+            assert_eq!(LinkType::from_dlt(link.dlt()), Some(link));
+        }
+        assert_eq!(
+            LinkType::from_dlt(101),
+            Some(LinkType::RawIp),
+            "LINKTYPE_RAW in files"
+        );
+        assert_eq!(LinkType::from_dlt(105), None, "IEEE 802.11");
+        assert_eq!(LinkType::from_dlt(-1), None);
+    }
+}

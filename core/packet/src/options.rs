@@ -258,3 +258,6 @@ impl EncodedOptions {
         self.length += bytes.len();
     }
 }
+
+#[cfg(test)]
+mod tests;

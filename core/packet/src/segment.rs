@@ -337,3 +337,6 @@ pub enum PacketError {
     #[error("bad header length in {0}")]
     HeaderLength(&'static str),
 }
+
+#[cfg(test)]
+mod tests;
