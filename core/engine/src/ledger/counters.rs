@@ -1,0 +1,130 @@
+//! Plain counters beside the accounts: what was seen on the way in and on the way out.
+
+use super::Row;
+
+/// Declares a struct of counters that can be summed and listed. A new counter is one more field.
+macro_rules! counters {
+    (
+        $(#[$about:meta])*
+        $section:literal => $name:ident {
+            $($(#[doc = $meaning:literal])+ $field:ident,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[doc = $meaning])+ pub $field: u64,)+
+        }
+
+        impl $name {
+            /// Adds what another shard counted.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$field += other.$field;)+
+            }
+
+            /// The counters as rows of the report, in the order of their declaration.
+            pub fn rows(&self) -> impl Iterator<Item = Row> + use<> {
+                [$(Row {
+                    section: $section,
+                    name: stringify!($field),
+                    value: self.$field,
+                    meaning: concat!($($meaning),+).trim_ascii(),
+                }),+]
+                .into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the capture brought.
+    "capture" => CaptureCounters {
+        /// packets that reached the engine or were refused on the way to it
+        packets,
+        /// packets that the kernel dropped because the capture buffer was full
+        ring_dropped,
+        /// packets whose headers contradict themselves or are cut short
+        malformed,
+        /// fragments of IP packets, which are not joined
+        fragments,
+        /// packets that carry something other than TCP
+        not_tcp,
+        /// TCP segments that no mapping of -x asks for
+        not_ours,
+        /// segments whose payload the capture cut short
+        truncated_by_snaplen,
+        /// segments too far outside the window to belong to the connection
+        outlandish,
+        /// payload bytes that the client sent again
+        duplicate_bytes,
+        /// payload bytes beyond the end of a stream
+        after_fin_bytes,
+        /// segments of clients whose connection is not known and not replayed
+        no_connection,
+        /// packets that a client addressed to an origin
+        client_segments,
+        /// packets that an origin sent to a client
+        origin_segments,
+    }
+}
+
+counters! {
+    /// What went to the target and what came back.
+    "upstream" => UpstreamCounters {
+        /// packets sent to the target
+        packets_sent,
+        /// bytes of those packets, IP headers included
+        bytes_sent,
+        /// segments sent again, for whatever cause
+        retransmitted_segments,
+        /// retransmission timeouts (RFC 6298)
+        retransmission_timeouts,
+        /// losses repaired without a timeout (RFC 5681 section 3.2, RFC 6675)
+        fast_retransmits,
+        /// probes of a closed window (RFC 9293 section 3.8.6.1)
+        zero_window_probes,
+        /// segments of the target that belong to a session
+        replies,
+        /// payload bytes of those segments, each counted once
+        reply_bytes,
+        /// segments of the target for a session that has ended
+        stale_replies,
+        /// segments of the target that came before an earlier one
+        out_of_order_replies,
+        /// segments of the target that brought nothing new
+        duplicate_replies,
+        /// resets by the target that were accepted
+        resets_received,
+        /// resets sent to the target
+        resets_sent,
+        /// acknowledgements sent in answer to a doubtful segment (RFC 5961)
+        challenge_acks,
+        /// answers to keep-alive probes (RFC 9293 section 3.8.4)
+        keep_alive_answers,
+    }
+}
+
+counters! {
+    /// Packets that the kernel refused to send, by the kind of refusal; the mirror repairs them as
+    /// any loss.
+    "send_errors" => SendErrors {
+        /// refused by a firewall or for want of a privilege (EPERM, EACCES)
+        not_permitted,
+        /// no buffer was free (ENOBUFS, ENOMEM, EAGAIN)
+        no_buffers,
+        /// larger than the path takes (EMSGSIZE)
+        too_large,
+        /// no way to the target (ENETUNREACH, EHOSTUNREACH, ENETDOWN)
+        unreachable,
+        /// any other error
+        other,
+    }
+}
+
+impl SendErrors {
+    /// All refusals together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.rows().map(|row| row.value).sum()
+    }
+}
