@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod config;
 mod ledger;
 mod time;
 
+pub use allocator::{AllocateError, TupleAllocator};
 pub use config::*;
 pub use ledger::{
     Account, Balance, CaptureCounters, DropReason, Ledger, PerReason, Row, SendErrors,
