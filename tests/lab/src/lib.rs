@@ -1,0 +1,44 @@
+//! A private network of namespaces with real servers and real clients, as a library.
+//!
+//! A [`Lab`] is one process tree of its own: a PID namespace whose init process lives exactly as
+//! long as a pipe held by the test, a mount namespace with a private `/run`, and one network
+//! namespace per [`Host`]. When the test ends, panics or is killed, the pipe closes, init exits,
+//! and the kernel takes every process, interface, rule and file of the lab with it. Nothing has a
+//! name outside the lab, so any number of labs can run at once.
+//!
+//! ```text
+//!            client ─┐                ┌─ origin
+//!         bystander ─┤   gateway      ├─ target
+//!    (more by name) ─┴── (bridge) ────┴─ assistant
+//! ```
+//!
+//! All hosts share one link, so a packet with a borrowed source address reaches the target, and
+//! the target's reply reaches the real owner of the address unless something stops it: a leak
+//! can be seen.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod host;
+mod init;
+mod lab;
+mod loss;
+mod nginx;
+mod process;
+mod requirements;
+mod wait;
+mod watch;
+mod wrk;
+
+pub use error::LabError;
+pub use host::Host;
+pub use lab::{Lab, LabOptions};
+pub use nginx::{Nginx, NginxConfig, Request};
+pub use process::{Command, Output, Process, Usage};
+pub use requirements::{Requirement, install_missing, may_skip, missing, requirements};
+pub use wait::wait_until;
+pub use watch::PacketWatch;
+pub use wrk::{Wrk, WrkReport};
+
+/// What every fallible operation of the lab returns.
+pub type Result<T, E = LabError> = std::result::Result<T, E>;

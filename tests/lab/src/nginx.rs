@@ -1,0 +1,216 @@
+//! A real nginx on a host.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{Host, Process, Result};
+
+/// The sizes of the files that it serves as `/size/BYTES`.
+const FILE_SIZES: [usize; 5] = [0, 100, 10_000, 1_000_000, 8_388_608];
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct NginxConfig {
+    /// The ports that it listens on, for IPv4 and IPv6.
+    pub ports: Vec<u16>,
+    /// The answer to `/`.
+    pub body: String,
+}
+
+impl Default for NginxConfig {
+    fn default() -> Self {
+        Self {
+            ports: vec![80],
+            body: "hello from the lab\n".to_owned(),
+        }
+    }
+}
+
+/// A running nginx; it ends when this value is dropped.
+///
+/// It serves `/` (a short text) and `/size/0`, `/size/100`, `/size/10000`, `/size/1000000` and
+/// `/size/8388608` (files), and logs each request before it counts as answered.
+#[derive(Debug)]
+pub struct Nginx {
+    process: Process,
+    host: Host,
+    port: u16,
+    log: String,
+}
+
+/// One request as nginx logged it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Request {
+    /// Who asked.
+    pub client: IpAddr,
+    /// The client's port.
+    pub port: u16,
+    /// The serial number of the connection on this server.
+    pub connection: u64,
+    /// The status of the answer.
+    pub status: u16,
+    /// The path asked for.
+    pub path: String,
+}
+
+impl Nginx {
+    /// Starts nginx and waits until it listens.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`](crate::LabError::Failed) with nginx's own words when it ends at once.
+    pub fn start(host: &Host, config: &NginxConfig) -> Result<Self> {
+        let shared = host.shared();
+        let name = format!("nginx-{}-{}", host.name(), shared.next_number());
+        host.command("mkdir")
+            .args(["-p", &shared.path(&format!("{name}/size"))])
+            .run()?;
+        for bytes in FILE_SIZES {
+            shared.write(&format!("{name}/size/{bytes}"), &pattern(bytes))?;
+        }
+        let text = config.text(&shared.path(&name));
+        let file = shared.write(&format!("{name}/nginx.conf"), text.as_bytes())?;
+        let error_log = shared.path(&format!("{name}/error.log"));
+        let mut process = host
+            .command("nginx")
+            .args(["-c", &file, "-e", &error_log])
+            .spawn()?;
+        let port = config.ports.first().copied().unwrap_or(80);
+        process.wait_listening(port)?;
+        Ok(Self {
+            process,
+            host: host.clone(),
+            port,
+            log: format!("{name}/access.log"),
+        })
+    }
+
+    /// Where it listens, on IPv4.
+    pub fn ipv4(&self) -> SocketAddr {
+        SocketAddr::new(self.host.ipv4().into(), self.port)
+    }
+
+    /// Where it listens, on IPv6.
+    pub fn ipv6(&self) -> SocketAddr {
+        SocketAddr::new(self.host.ipv6().into(), self.port)
+    }
+
+    /// How many requests it has answered since its start.
+    ///
+    /// # Errors
+    /// [`LabError::Io`](crate::LabError::Io) when its log is gone.
+    pub fn request_count(&self) -> Result<u64> {
+        let lines = self.host.shared().read_bytes(&self.log)?;
+        Ok(lines.iter().filter(|&&byte| byte == b'\n').count() as u64)
+    }
+
+    /// Every request that it has answered since its start, in the order of the log.
+    ///
+    /// # Errors
+    /// As [`request_count`](Self::request_count).
+    pub fn requests(&self) -> Result<Vec<Request>> {
+        let lines = self.host.shared().read(&self.log)?;
+        Ok(lines.lines().filter_map(Request::parse).collect())
+    }
+
+    /// How many connections have carried at least one request.
+    ///
+    /// # Errors
+    /// As [`request_count`](Self::request_count).
+    pub fn connection_count(&self) -> Result<u64> {
+        let mut connections: Vec<u64> = self
+            .requests()?
+            .iter()
+            .map(|request| request.connection)
+            .collect();
+        connections.sort_unstable();
+        connections.dedup();
+        Ok(connections.len() as u64)
+    }
+
+    /// The server's processes, for signals and measurements.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl NginxConfig {
+    /// The text of nginx.conf, with all paths under `dir`.
+    fn text(&self, dir: &str) -> String {
+        let listen: String = self
+            .ports
+            .iter()
+            .map(|port| {
+                format!("listen {port} backlog=65535; listen [::]:{port} backlog=65535;\n        ")
+            })
+            .collect();
+        let body = self
+            .body
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n");
+        format!(
+            r#"daemon off;
+user root;
+worker_processes 1;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log warn;
+events {{ worker_connections 16384; multi_accept on; }}
+http {{
+    log_format lab '$remote_addr $remote_port $connection $status $request_uri';
+    access_log {dir}/access.log lab;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    client_max_body_size 64m;
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+    sendfile on;
+    tcp_nopush on;
+    server {{
+        {listen}root {dir};
+        location = / {{ return 200 "{body}"; }}
+        location /size/ {{ default_type application/octet-stream; }}
+    }}
+}}
+"#
+        )
+    }
+}
+
+impl Request {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        Some(Self {
+            client: words.next()?.parse().ok()?,
+            port: words.next()?.parse().ok()?,
+            connection: words.next()?.parse().ok()?,
+            status: words.next()?.parse().ok()?,
+            path: words.next()?.to_owned(),
+        })
+    }
+}
+
+/// Bytes in which a hole or a shift shows.
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_read() {
+        let request = Request::parse("fd55::1 4711 3 200 /size/100").unwrap();
+        assert_eq!(request.client, "fd55::1".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            (request.port, request.connection, request.status),
+            (4711, 3, 200)
+        );
+        assert_eq!(request.path, "/size/100");
+        assert_eq!(Request::parse("nonsense"), None);
+    }
+}

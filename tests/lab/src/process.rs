@@ -1,0 +1,429 @@
+//! Programs that run on a host of the lab.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use crate::init::child_of;
+use crate::lab::Shared;
+use crate::requirements::search_path;
+use crate::{LabError, Result, wait_until};
+
+/// How long a program may run when the caller says nothing.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long the machine may take from fork to exec.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How much of a program's output goes into a failure message, in bytes.
+const TAIL_BYTES: usize = 4_000;
+
+/// A program about to run on a host, with its arguments.
+#[derive(Debug)]
+pub struct Command {
+    shared: Arc<Shared>,
+    host: String,
+    program: String,
+    args: Vec<String>,
+    envs: Vec<(String, String)>,
+    timeout: Duration,
+}
+
+impl Command {
+    pub(crate) fn new(shared: Arc<Shared>, host: &str, program: &str) -> Self {
+        Self {
+            shared,
+            host: host.to_owned(),
+            program: program.to_owned(),
+            args: Vec::new(),
+            envs: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl ToString) -> Self {
+        self.args.push(arg.to_string());
+        self
+    }
+
+    /// Adds several arguments.
+    pub fn args<T: ToString>(mut self, args: impl IntoIterator<Item = T>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.envs.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Limits how long [`run`](Self::run) waits.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs the program to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] when it ends with another status than 0, [`LabError::Timeout`] when
+    /// it does not end.
+    pub fn run(self) -> Result<Output> {
+        let timeout = self.timeout;
+        let mut process = self.spawn()?;
+        let output = process.wait(timeout)?;
+        if output.status.success() {
+            Ok(output)
+        } else {
+            Err(process.failed(output.status))
+        }
+    }
+
+    /// Starts the program and returns at once; dropping the [`Process`] kills it.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`] or [`LabError::Io`].
+    pub fn spawn(self) -> Result<Process> {
+        let name = Path::new(&self.program)
+            .file_name()
+            .and_then(OsStr::to_str)
+            .unwrap_or("?");
+        let log = self.shared.next_log(name);
+        let open = |extension: &str| {
+            let path = log.with_extension(extension);
+            File::create(&path).map_err(|cause| LabError::io("create", path.display(), cause))
+        };
+        let (stdout, stderr) = (open("out")?, open("err")?);
+        let text = format!("{} {}", self.program, self.args.join(" "));
+        let outer = std::process::Command::new("nsenter")
+            .args([
+                "--target",
+                &self.shared.init_pid().to_string(),
+                "--pid",
+                "--mount",
+                "--",
+            ])
+            .args(["ip", "netns", "exec", &self.host, &self.program])
+            .args(&self.args)
+            .envs(self.envs.iter().map(|(name, value)| (name, value)))
+            .env("PATH", search_path())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .map_err(|source| LabError::Spawn {
+                command: text.clone(),
+                source,
+            })?;
+        let is_ip = name == "ip";
+        Ok(Process {
+            _lab: self.shared,
+            host: self.host,
+            text,
+            outer,
+            log,
+            is_ip,
+            ended: None,
+        })
+    }
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output; bytes that are no UTF-8 are replaced.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Processor time of all its threads, in user space and in the kernel.
+    pub cpu: Duration,
+    /// Memory that it occupies, in bytes.
+    pub resident_bytes: u64,
+}
+
+/// A program that runs on a host; it is killed when this value is dropped.
+#[derive(Debug)]
+pub struct Process {
+    _lab: Arc<Shared>,
+    host: String,
+    text: String,
+    /// `nsenter`, which waits outside the PID namespace for the program inside.
+    outer: Child,
+    log: PathBuf,
+    is_ip: bool,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// The process id as the outside sees it, once the program has really been started.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] when it has ended already.
+    pub fn pid(&mut self) -> Result<u32> {
+        let (outer, is_ip) = (self.outer.id(), self.is_ip);
+        let mut pid = None;
+        let mut ended = None;
+        wait_until(&format!("`{}` to start", self.text), START_TIMEOUT, || {
+            pid = child_of(outer).filter(|&child| is_ip || !is_starting(child, outer));
+            ended = self.outer.try_wait().ok().flatten();
+            pid.is_some() || ended.is_some()
+        })?;
+        if let Some(status) = ended {
+            self.ended = Some(status);
+            return Err(self.failed(status));
+        }
+        pid.ok_or_else(|| LabError::Start {
+            detail: format!("`{}` has no process", self.text),
+        })
+    }
+
+    /// Waits until the program itself listens on the TCP port, without connecting to it.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] when the program ends instead.
+    pub fn wait_listening(&mut self, port: u16) -> Result<()> {
+        let pid = self.pid()?;
+        let what = format!("`{}` to listen on port {port}", self.text);
+        wait_until(&what, START_TIMEOUT, || {
+            !self.is_running() || listens(pid, port)
+        })?;
+        match self.ended {
+            Some(status) => Err(self.failed(status)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a signal to the program.
+    ///
+    /// # Errors
+    /// As [`pid`](Self::pid), or [`LabError::Io`] when the kernel refuses.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        let pid = self.pid()?;
+        let raw = Pid::from_raw(pid.cast_signed());
+        kill(raw, signal).map_err(|errno| LabError::io("signal", &self.text, errno.into()))
+    }
+
+    /// Kills the program with SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal) and [`wait`](Self::wait).
+    pub fn kill(&mut self) -> Result<Output> {
+        self.signal(Signal::SIGKILL)?;
+        self.wait(START_TIMEOUT)
+    }
+
+    /// Asks the program to end with SIGTERM and waits until it has.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal) and [`wait`](Self::wait).
+    pub fn terminate(&mut self, timeout: Duration) -> Result<Output> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait(timeout)
+    }
+
+    /// Tells whether the program still runs.
+    pub fn is_running(&mut self) -> bool {
+        if self.ended.is_none() {
+            self.ended = self.outer.try_wait().ok().flatten();
+        }
+        self.ended.is_none()
+    }
+
+    /// Waits until the program ends by itself and returns what it printed.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the end of its output; the program then still runs.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Output> {
+        let what = format!("the end of `{}` on {}", self.text, self.host);
+        if wait_until(&what, timeout, || !self.is_running()).is_err() {
+            let what = format!("{what}; it printed\n{}", self.tail());
+            return Err(LabError::Timeout {
+                what,
+                waited: timeout,
+            });
+        }
+        let Some(status) = self.ended else {
+            return Err(LabError::Timeout {
+                what,
+                waited: timeout,
+            });
+        };
+        Ok(Output {
+            status,
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+        })
+    }
+
+    /// What the program has written to its standard output so far.
+    pub fn stdout(&self) -> String {
+        read_lossy(&self.log.with_extension("out"))
+    }
+
+    /// What the program has written to its standard error so far.
+    pub fn stderr(&self) -> String {
+        read_lossy(&self.log.with_extension("err"))
+    }
+
+    /// What the program has used so far.
+    ///
+    /// # Errors
+    /// As [`pid`](Self::pid).
+    pub fn usage(&mut self) -> Result<Usage> {
+        let pid = self.pid()?;
+        usage_of(pid)
+    }
+
+    /// What the program and its children have used so far, as a server with workers needs it.
+    ///
+    /// # Errors
+    /// As [`pid`](Self::pid).
+    pub fn usage_with_children(&mut self) -> Result<Usage> {
+        let pid = self.pid()?;
+        let mut sum = usage_of(pid)?;
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        for child in children
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+        {
+            let usage = usage_of(child)?;
+            sum.cpu += usage.cpu;
+            sum.resident_bytes += usage.resident_bytes;
+        }
+        Ok(sum)
+    }
+
+    /// The error that tells how this program ended.
+    pub(crate) fn failed(&self, status: ExitStatus) -> LabError {
+        LabError::Failed {
+            command: self.text.clone(),
+            host: self.host.clone(),
+            status: status.to_string(),
+            stderr: self.tail(),
+        }
+    }
+
+    /// The last lines of both outputs.
+    fn tail(&self) -> String {
+        let text = self.stdout() + &self.stderr();
+        let start = text.len().saturating_sub(TAIL_BYTES);
+        let start = (start..=text.len())
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
+        text[start..].to_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_running() {
+            return;
+        }
+        // The program may end between the two calls; then there is nothing left to kill.
+        if let Ok(pid) = self.pid() {
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+        let _ = self.outer.wait();
+    }
+}
+
+/// Tells whether a forked process still runs `nsenter` or `ip` on its way to the program.
+fn is_starting(child: u32, outer: u32) -> bool {
+    let executable = |pid: u32| fs::read_link(format!("/proc/{pid}/exe"));
+    let Ok(current) = executable(child) else {
+        return true;
+    };
+    current.file_name() == Some(OsStr::new("ip"))
+        || executable(outer).is_ok_and(|nsenter| nsenter.file_name() == current.file_name())
+}
+
+/// Tells whether a process holds a socket that listens on a TCP port.
+fn listens(pid: u32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let suffix = format!(":{port:04X}");
+    let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")));
+    let text: String = tables.into_iter().flatten().collect();
+    let sockets: Vec<_> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words.len() > 9 && words[1].ends_with(&suffix) && words[3] == LISTEN)
+        .map(|words| format!("socket:[{}]", words[9]))
+        .collect();
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .any(|link| {
+            let link = link.to_string_lossy();
+            sockets.iter().any(|socket| *socket == link)
+        })
+}
+
+fn usage_of(pid: u32) -> Result<Usage> {
+    let read = |name: &str| {
+        let path = format!("/proc/{pid}/{name}");
+        fs::read_to_string(&path).map_err(|cause| LabError::io("read", path, cause))
+    };
+    let unreadable = |detail: &str| LabError::Unreadable {
+        program: "the kernel",
+        detail: detail.to_owned(),
+    };
+    let stat = read("stat")?;
+    // The second field is the name in parentheses and may hold spaces; `utime` and `stime` are
+    // fields 14 and 15, which are the 12th and 13th after it.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: Vec<u64> = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|f| f.parse().ok())
+        .collect();
+    let [user, system] = ticks[..] else {
+        return Err(unreadable(&stat));
+    };
+    let statm = read("statm")?;
+    let pages = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse::<u64>().ok());
+    let pages = pages.ok_or_else(|| unreadable(&statm))?;
+    let ticks_per_second = system_constant(SysconfVar::CLK_TCK, 100);
+    let page_bytes = system_constant(SysconfVar::PAGE_SIZE, 4096);
+    Ok(Usage {
+        cpu: Duration::from_millis((user + system) * 1_000 / ticks_per_second),
+        resident_bytes: pages * page_bytes,
+    })
+}
+
+/// A constant of the system, or its usual value where the system does not tell.
+fn system_constant(variable: SysconfVar, usual: u64) -> u64 {
+    let value = sysconf(variable).ok().flatten();
+    value
+        .and_then(|value| u64::try_from(value).ok())
+        .unwrap_or(usual)
+}
+
+fn read_lossy(path: &Path) -> String {
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,167 @@
+//! The load generator wrk.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::{Command, Host, LabError, Process, Result, Usage, wait_until};
+
+/// How much longer than asked a load may take to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a load is made.
+#[derive(Debug, Clone)]
+pub struct Wrk {
+    /// The server.
+    pub server: SocketAddr,
+    /// The path that is asked for.
+    pub path: String,
+    /// How many connections are open at once.
+    pub connections: u32,
+    /// How long the load lasts.
+    pub duration: Duration,
+    /// Whether each connection carries one request only.
+    pub close: bool,
+    /// Requests a second in all, or as fast as it goes.
+    pub rate: Option<u32>,
+}
+
+impl Wrk {
+    /// Keep-alive connections, as fast as it goes.
+    pub fn keep_alive(server: SocketAddr, connections: u32, duration: Duration) -> Self {
+        let path = "/".to_owned();
+        Self {
+            server,
+            path,
+            connections,
+            duration,
+            close: false,
+            rate: None,
+        }
+    }
+
+    /// One request a connection, as fast as it goes.
+    pub fn short(server: SocketAddr, connections: u32, duration: Duration) -> Self {
+        Self {
+            close: true,
+            ..Self::keep_alive(server, connections, duration)
+        }
+    }
+
+    /// Holds the load near `rate` requests a second.
+    pub fn at_rate(self, rate: u32) -> Self {
+        Self {
+            rate: Some(rate),
+            ..self
+        }
+    }
+
+    /// Runs the load from `host` to its end.
+    ///
+    /// # Errors
+    /// As [`Command::run`], or [`LabError::Unreadable`].
+    pub fn run(&self, host: &Host) -> Result<WrkReport> {
+        let output = self
+            .command(host)?
+            .timeout(self.duration + PATIENCE)
+            .run()?;
+        WrkReport::parse(&output.stdout)
+    }
+
+    /// Runs the load from `host` and measures what wrk itself uses for it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_measured(&self, host: &Host) -> Result<(WrkReport, Usage)> {
+        let mut process = self.spawn(host)?;
+        let mut usage = Usage::default();
+        // The last look before the end counts: wrk's threads are idle by then.
+        wait_until("the end of wrk", self.duration + PATIENCE, || {
+            if let Ok(now) = process.usage() {
+                usage = now;
+            }
+            !process.is_running()
+        })?;
+        let output = process.wait(PATIENCE)?;
+        if output.status.success() {
+            Ok((WrkReport::parse(&output.stdout)?, usage))
+        } else {
+            Err(process.failed(output.status))
+        }
+    }
+
+    /// Starts the load on `host` and returns at once.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`].
+    pub fn spawn(&self, host: &Host) -> Result<Process> {
+        self.command(host)?.spawn()
+    }
+
+    fn command(&self, host: &Host) -> Result<Command> {
+        let script = self.script();
+        let name = format!("wrk-{}.lua", host.shared().next_number());
+        let script = host.shared().write(&name, script.as_bytes())?;
+        Ok(host
+            .command("wrk")
+            .args(["-t", "1", "-c", &self.connections.to_string()])
+            .args(["-d", &format!("{}s", self.duration.as_secs().max(1))])
+            .args(["--timeout", "30s", "-s", &script])
+            .arg(format!("http://{}{}", self.server, self.path)))
+    }
+
+    /// The Lua script that makes wrk send what this load asks for.
+    fn script(&self) -> String {
+        let close = if self.close {
+            "wrk.headers[\"Connection\"] = \"close\"\n"
+        } else {
+            ""
+        };
+        let delay = match self.rate {
+            // wrk pauses each connection this many milliseconds before each request.
+            Some(rate) => {
+                let pause_ms = 1_000 * self.connections / rate.max(1);
+                format!("function delay() return {pause_ms} end\n")
+            }
+            None => String::new(),
+        };
+        // A load that sees errors is no load: they are shown where the counts are.
+        close.to_owned()
+            + &delay
+            + "function done(summary, latency, requests)\n\
+               local e = summary.errors\n\
+               io.write(string.format(\"lab requests=%d errors=%d\\n\", summary.requests,\n\
+               e.connect + e.read + e.write + e.status + e.timeout))\nend\n"
+    }
+}
+
+/// What wrk counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrkReport {
+    /// Requests whose answers it has seen whole.
+    pub requests: u64,
+    /// Connections, reads, writes and answers that failed or took too long.
+    pub errors: u64,
+}
+
+impl WrkReport {
+    /// Reads what wrk printed, for loads that were started with [`Wrk::spawn`].
+    ///
+    /// # Errors
+    /// [`LabError::Unreadable`].
+    pub fn parse(stdout: &str) -> Result<Self> {
+        let unreadable = || LabError::Unreadable {
+            program: "wrk",
+            detail: stdout.trim().to_owned(),
+        };
+        let line = stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("lab requests="));
+        let (requests, errors) = line
+            .and_then(|line| line.split_once(" errors="))
+            .ok_or_else(unreadable)?;
+        Ok(Self {
+            requests: requests.parse().map_err(|_| unreadable())?,
+            errors: errors.parse().map_err(|_| unreadable())?,
+        })
+    }
+}
