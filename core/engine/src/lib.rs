@@ -5,6 +5,7 @@
 mod allocator;
 mod config;
 mod ledger;
+mod reassembly;
 mod time;
 
 pub use allocator::{AllocateError, TupleAllocator};
@@ -12,5 +13,8 @@ pub use config::*;
 pub use ledger::{
     Account, Balance, CaptureCounters, DropReason, Ledger, PerReason, Row, SendErrors,
     UpstreamCounters,
+};
+pub use reassembly::{
+    Inserted, MAX_DISTANCE, MAX_HELD_BYTES, MAX_HELD_SEGMENTS, Piece, Reassembly, StreamSegment,
 };
 pub use time::Instant;

@@ -28,5 +28,5 @@ pub use options::{
     Timestamps,
 };
 pub use segment::{PacketError, Segment, TcpFlags};
-pub use sequence::{ClientSeq, MirrorSeq, OriginSeq, TargetSeq, TcpTimestamp};
+pub use sequence::{ClientSeq, MirrorSeq, OriginSeq, SequenceNumber, TargetSeq, TcpTimestamp};
 pub use tuple::{Endpoint, FourTuple};

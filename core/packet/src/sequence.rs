@@ -7,6 +7,40 @@
 
 use std::ops::{Add, AddAssign};
 
+/// What the sequence-number types have in common, for code that works on any of the spaces.
+///
+/// Order is that of the types themselves: defined between numbers less than 2^31 apart.
+pub trait SequenceNumber:
+    Copy + Eq + std::fmt::Debug + Add<u32, Output = Self> + AddAssign<u32>
+{
+    /// Wraps the number as it stands in a header, in host byte order.
+    fn new(value: u32) -> Self;
+
+    /// The number as it stands in a header, in host byte order.
+    fn value(self) -> u32;
+
+    /// How far `self` lies after `earlier`; negative when it lies before it.
+    fn since(self, earlier: Self) -> i32;
+}
+
+macro_rules! sequence_numbers {
+    ($($name:ident)+) => {
+        $(impl SequenceNumber for $name {
+            fn new(value: u32) -> Self {
+                Self::new(value)
+            }
+
+            fn value(self) -> u32 {
+                self.value()
+            }
+
+            fn since(self, earlier: Self) -> i32 {
+                self.since(earlier)
+            }
+        })+
+    };
+}
+
 macro_rules! modular_number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -111,6 +145,8 @@ modular_number! {
     /// A value of the TCP timestamps option (RFC 7323 section 3).
     TcpTimestamp
 }
+
+sequence_numbers!(ClientSeq OriginSeq MirrorSeq TargetSeq);
 
 #[cfg(test)]
 mod tests {
