@@ -1,13 +1,13 @@
 //! IP and TCP packets as values: checked views of bytes that came from outside, and builders of
 //! packets that leave. No I/O, no clock, no allocation on the parsing path.
 //!
-//! - [`sequence`]: one newtype per sequence space, with modular order (RFC 9293 section 3.4)
-//! - [`tuple`]: endpoints and four-tuples
-//! - [`segment`]: one TCP segment with its addresses, parsed and checked
-//! - [`options`]: the TCP options this product understands
-//! - [`build`]: segments written as IP packets, with checksums
-//! - [`frame`]: link-layer framing taken off, down to the IP packet
-//! - [`checksum`]: the Internet checksum (RFC 1071)
+//! - `sequence`: one newtype per sequence space, with modular order (RFC 9293 section 3.4)
+//! - `tuple`: endpoints and four-tuples
+//! - `segment`: one TCP segment with its addresses, parsed and checked
+//! - `options`: the TCP options this product understands
+//! - `build`: segments written as IP packets, with checksums
+//! - `frame`: link-layer framing taken off, down to the IP packet
+//! - `checksum`: the Internet checksum (RFC 1071)
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

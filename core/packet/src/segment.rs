@@ -138,18 +138,33 @@ impl<'a> Segment<'a> {
     /// [`PacketError`] says what the bytes are instead. A fragment is [`PacketError::Fragment`]
     /// only if it may be one of a TCP segment, else [`PacketError::NotTcp`].
     pub fn parse(packet: &'a [u8]) -> Result<Self, PacketError> {
-        let transport = match packet.first() {
-            None => return Err(PacketError::Truncated("IP header")),
-            Some(byte) if byte >> 4 == 4 => Transport::of_ipv4(packet)?,
-            Some(byte) if byte >> 4 == 6 => Transport::of_ipv6(packet)?,
-            Some(_) => return Err(PacketError::NotIp),
-        };
+        let transport = Transport::of(packet)?;
         Self::read(transport.bytes, transport.length, |header| {
             FourTuple::new(
                 Endpoint::new(transport.source, header.get_source()),
                 Endpoint::new(transport.destination, header.get_destination()),
             )
         })
+    }
+
+    /// Finds the segment in an IP packet without reading it: its tuple, the captured bytes from
+    /// the TCP header on, and their length on the wire, just as [`Segment::parse_tcp`] takes them.
+    ///
+    /// # Errors
+    ///
+    /// [`PacketError`], as [`Segment::parse`] does up to the ports.
+    pub fn locate(packet: &'a [u8]) -> Result<(FourTuple, &'a [u8], u32), PacketError> {
+        let transport = Transport::of(packet)?;
+        let Some(&[s1, s0, d1, d0]) = transport.bytes.first_chunk() else {
+            return Err(PacketError::Truncated("TCP header"));
+        };
+        let tuple = FourTuple::new(
+            Endpoint::new(transport.source, u16::from_be_bytes([s1, s0])),
+            Endpoint::new(transport.destination, u16::from_be_bytes([d1, d0])),
+        );
+        let tcp_len =
+            u32::try_from(transport.length).map_err(|_| PacketError::HeaderLength("IP packet"))?;
+        Ok((tuple, transport.bytes, tcp_len))
     }
 
     /// Reads a segment from its TCP header on, as [`Segment::parse`] does.
@@ -219,6 +234,15 @@ struct Transport<'a> {
 }
 
 impl<'a> Transport<'a> {
+    fn of(packet: &'a [u8]) -> Result<Self, PacketError> {
+        match packet.first() {
+            None => Err(PacketError::Truncated("IP header")),
+            Some(byte) if byte >> 4 == 4 => Self::of_ipv4(packet),
+            Some(byte) if byte >> 4 == 6 => Self::of_ipv6(packet),
+            Some(_) => Err(PacketError::NotIp),
+        }
+    }
+
     fn of_ipv4(packet: &'a [u8]) -> Result<Self, PacketError> {
         let view = Ipv4Packet::new(packet).ok_or(PacketError::Truncated("IPv4 header"))?;
         let header_len = usize::from(view.get_header_length()) * 4;

@@ -277,6 +277,29 @@ fn from_the_tcp_header_on() {
 }
 
 #[test]
+fn located_without_being_read() {
+    let padded = [&ipv4(&TCP)[..], &[0; 8]].concat();
+    assert_eq!(
+        Segment::locate(&padded),
+        Ok((expected_v4().tuple, &TCP[..], 38))
+    );
+    // A short capture tells the length on the wire; four bytes hold the ports.
+    let cut = &ipv6(6, &TCP)[..44];
+    assert_eq!(
+        Segment::locate(cut),
+        Ok((expected_v6().tuple, &TCP[..4], 38))
+    );
+    assert_eq!(
+        Segment::locate(&ipv4(&TCP)[..23]),
+        Err(PacketError::Truncated("TCP header"))
+    );
+    assert_eq!(
+        Segment::locate(&ipv6(17, &TCP)),
+        Err(PacketError::NotTcp(17))
+    );
+}
+
+#[test]
 fn sequence_space() {
     let segment = |flags, payload_len| Segment {
         flags,
