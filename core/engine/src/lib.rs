@@ -6,7 +6,9 @@ mod allocator;
 mod config;
 mod ledger;
 mod reassembly;
+mod selection;
 mod time;
+mod timer;
 
 pub use allocator::{AllocateError, TupleAllocator};
 pub use config::*;
@@ -17,4 +19,6 @@ pub use ledger::{
 pub use reassembly::{
     Inserted, MAX_DISTANCE, MAX_HELD_BYTES, MAX_HELD_SEGMENTS, Piece, Reassembly, StreamSegment,
 };
+pub use selection::Selector;
 pub use time::Instant;
+pub use timer::TimerQueue;

@@ -1,0 +1,70 @@
+//! Which connections are replayed (`-r`, `-g`).
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+use tcpcopy_packet::Endpoint;
+
+use crate::{Instant, Selection};
+
+/// From one port's lot to the next one's: 2^64 divided by the golden ratio.
+const PORT_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Decides whether a connection is replayed, once, when it begins.
+///
+/// Every client endpoint has a lot, evenly spread from 0 to 2^64; it is replayed if its lot lies
+/// below the share asked for. A lot never changes, so what a smaller share selects, a larger one
+/// selects too, and a client that comes back on its port is treated as before.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    selection: Selection,
+    hasher: FixedState,
+    started: Option<Instant>,
+}
+
+impl Selector {
+    /// A selector of which nothing has been asked. Selectors of one `seed` decide alike.
+    #[must_use]
+    pub fn new(selection: Selection, seed: u64) -> Self {
+        Self {
+            selection,
+            hasher: FixedState::with_seed(seed),
+            started: None,
+        }
+    }
+
+    /// Whether the connection of `client` that begins at `now` is replayed. A ramp begins at the
+    /// first call.
+    pub fn selects(&mut self, client: Endpoint, now: Instant) -> bool {
+        let percent = self.percent(now);
+        // Both bounds are exact: a share of 100 takes the largest lot, a share of 0 not even 0.
+        percent >= 100.0 || (self.lot(client) as f64) < percent / 100.0 * 2f64.powi(64)
+    }
+
+    /// The share of the connections that is selected at `now`, in per cent.
+    fn percent(&mut self, now: Instant) -> f64 {
+        match self.selection {
+            Selection::All => 100.0,
+            Selection::Percent(percent) => percent,
+            Selection::Ramp { step } => {
+                let started = *self.started.get_or_insert(now);
+                let steps = now.since(started).as_micros().checked_div(step.as_micros());
+                steps.map_or(100.0, |steps| (steps as f64 + 1.0).min(100.0))
+            }
+        }
+    }
+
+    /// The endpoint's lot.
+    ///
+    /// A hash of the whole endpoint would spread a few hundred connections only as evenly as dice
+    /// do: 10 % of 500 is 37 to 63 of them. Clients take their ports more or less one after the
+    /// other, so the address alone is hashed, and the ports of an address are spread from there by
+    /// steps of the golden ratio, which fill the circle evenly from the first few on.
+    fn lot(&self, client: Endpoint) -> u64 {
+        let address = self.hasher.hash_one(client.address);
+        address.wrapping_add(PORT_STEP.wrapping_mul(u64::from(client.port)))
+    }
+}
