@@ -7,7 +7,7 @@ use snow::{HandshakeState, TransportState};
 use super::TUNNEL_VERSION;
 use super::frame::{RefuseCode, encode_refusal, kind};
 use super::key::{Security, TunnelKey};
-use super::wire::Malformed;
+use crate::wire::Malformed;
 
 /// Bytes of a prelude: magic (4), version (2), flags (2).
 pub const PRELUDE_LEN: usize = 8;

@@ -10,8 +10,8 @@ use super::frame::{
 };
 use super::key::Security;
 use super::replies::{ReplyRecord, decode_record};
-use super::wire::Reader;
 use super::{HEARTBEAT, HELLO_TIMEOUT, MAX_QUEUED_REQUESTS, SILENCE};
+use crate::wire::Reader;
 
 /// Longest body of a frame this end sends, in bytes.
 const MAX_REQUEST_LEN: usize = 128;

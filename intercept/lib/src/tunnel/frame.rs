@@ -4,7 +4,7 @@ use std::fmt;
 
 use tcpcopy_packet::FourTuple;
 
-use super::wire::{Malformed, Reader, put_tuple};
+use crate::wire::{Malformed, Reader, put_tuple};
 
 /// What a frame is. Client to server below 0x80, server to client from there.
 pub(crate) mod kind {

@@ -28,7 +28,6 @@ mod frame;
 mod key;
 mod replies;
 mod server;
-mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tcpcopy_packet::TcpFlags;
 
 use super::channel::MAX_BODY_LEN;
-use super::wire::{Malformed, Reader};
+use crate::wire::{Malformed, Reader};
 
 /// Bytes of a record before its TCP header.
 const RECORD_HEADER_LEN: usize = 15;

@@ -10,8 +10,8 @@ use super::frame::{
 };
 use super::key::Security;
 use super::replies::ReplyBatch;
-use super::wire::Reader;
 use super::{HELLO_TIMEOUT, MAX_QUEUED_REPLIES, SILENCE};
+use crate::wire::Reader;
 
 /// Longest body of a frame that carries a number.
 const MAX_NUMBER_LEN: usize = 8;
