@@ -1,0 +1,94 @@
+//! The traffic that no ready-made program makes: bodies whose hashes are written down, and very
+//! many idle connections.
+
+#![forbid(unsafe_code)]
+
+mod idle;
+mod journal;
+mod noise;
+mod store;
+mod transfer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// What this run of the program is.
+#[derive(Debug, Parser)]
+enum Role {
+    /// An HTTP server that writes down the hash of every body it receives.
+    Serve {
+        /// The port to listen on.
+        #[arg(long)]
+        port: u16,
+        /// The file that gets one line per body.
+        #[arg(long)]
+        journal: PathBuf,
+    },
+    /// A client that uploads and downloads bodies of random sizes and checks what it gets.
+    Transfer {
+        /// The server.
+        #[arg(long)]
+        server: SocketAddr,
+        /// How many bodies to upload, and how many to download.
+        #[arg(long)]
+        bodies: u64,
+        /// The size of the largest body, in bytes.
+        #[arg(long)]
+        max_bytes: u64,
+        /// How many connections carry them.
+        #[arg(long, default_value_t = 8)]
+        connections: u64,
+    },
+    /// A server that answers one line per connection and holds the connections.
+    Accept {
+        /// The port to listen on.
+        #[arg(long)]
+        port: u16,
+        /// How many processes share the connections.
+        #[arg(long)]
+        processes: u32,
+        /// The file that gets one line per connection.
+        #[arg(long)]
+        journal: PathBuf,
+    },
+    /// One process of `accept`; the listening socket is its standard input.
+    AcceptWorker {
+        /// The file that gets one line per connection.
+        #[arg(long)]
+        journal: PathBuf,
+    },
+    /// A client that opens connections, asks one line on each, and holds them.
+    Connect {
+        /// The server.
+        #[arg(long)]
+        server: SocketAddr,
+        /// How many connections to open.
+        #[arg(long)]
+        connections: u32,
+    },
+}
+
+fn main() -> io::Result<()> {
+    match Role::parse() {
+        Role::Serve { port, journal } => store::serve(port, &journal),
+        Role::Transfer {
+            server,
+            bodies,
+            max_bytes,
+            connections,
+        } => transfer::run(server, bodies, max_bytes, connections),
+        Role::Accept {
+            port,
+            processes,
+            journal,
+        } => idle::accept(port, processes, &journal),
+        Role::AcceptWorker { journal } => idle::accept_worker(&journal),
+        Role::Connect {
+            server,
+            connections,
+        } => idle::connect(server, connections),
+    }
+}

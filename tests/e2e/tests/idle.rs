@@ -1,0 +1,117 @@
+//! Very many idle connections cost little memory.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::time::Duration;
+
+use tcpcopy_e2e::{Mode, Replay, Setup};
+use tcpcopy_lab::{Lab, Process, wait_until};
+
+const TRAFFIC: &str = env!("CARGO_BIN_EXE_lab-traffic");
+const CONNECTIONS: u64 = 100_000;
+const TIMEOUT: Duration = Duration::from_secs(240);
+
+/// Connections of one client process, below what a process may usually open.
+const PER_PROCESS: u64 = 12_500;
+
+/// A client host has ports for two processes.
+const PROCESSES_PER_HOST: u64 = 2;
+
+/// The budget of the design: so much for the program, and so much for each live session.
+const BUDGET_BYTES: u64 = (24 << 20) + CONNECTIONS * 1_536;
+
+fn accept(lab: &Lab, host: &str) -> Process {
+    let mut server = lab
+        .host(host)
+        .command(TRAFFIC)
+        .args(["accept", "--port", "8080", "--processes", "12", "--journal"])
+        .arg(lab.path(&format!("{host}-journal")))
+        .spawn()
+        .unwrap();
+    server.wait_listening(8080).unwrap();
+    server
+}
+
+fn answered(lab: &Lab, host: &str) -> u64 {
+    let text = lab.read(&format!("{host}-journal")).unwrap_or_default();
+    assert!(!text.contains("failed"), "{host}: {text}");
+    text.lines().count() as u64
+}
+
+#[test]
+fn a_hundred_thousand_idle_connections_fit_into_the_budget() {
+    let setup = Setup {
+        port: 8080,
+        ..Setup::new(Mode::Target)
+    };
+    let Some(mut replay) = Replay::prepare(setup) else {
+        return;
+    };
+    let _servers = ["origin", "target"].map(|host| accept(&replay.lab, host));
+    replay.start_tcpcopy();
+    let origin = format!("{}:8080", replay.lab.host("origin").ipv4());
+    let processes = CONNECTIONS / PER_PROCESS;
+    let clients: Vec<_> = (0..processes)
+        .map(|process| {
+            let number = u8::try_from(process / PROCESSES_PER_HOST).unwrap() + 10;
+            let name = format!("client{number}");
+            if process % PROCESSES_PER_HOST == 0 {
+                replay.lab.add_host(&name, [1, number]).unwrap();
+            }
+            let client = replay.lab.host(&name).command(TRAFFIC);
+            let connections = PER_PROCESS.to_string();
+            client
+                .args([
+                    "connect",
+                    "--server",
+                    &origin,
+                    "--connections",
+                    &connections,
+                ])
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    wait_until("the connections to stand", TIMEOUT, || {
+        clients
+            .iter()
+            .all(|client| client.stdout().contains("held"))
+    })
+    .unwrap();
+    assert_eq!(answered(&replay.lab, "origin"), CONNECTIONS);
+    let caught_up = wait_until("the target to have them too", TIMEOUT, || {
+        answered(&replay.lab, "target") >= CONNECTIONS
+    });
+    assert_eq!(
+        answered(&replay.lab, "target"),
+        CONNECTIONS,
+        "{caught_up:?}"
+    );
+
+    let tcpcopy = replay
+        .tcpcopy
+        .as_mut()
+        .unwrap()
+        .usage()
+        .unwrap()
+        .resident_bytes;
+    let intercept = replay.intercept.usage().unwrap().resident_bytes;
+    let report = replay.finish();
+    let peak = report.count("memory", "peak_resident_bytes");
+    println!(
+        "{CONNECTIONS} idle connections: tcpcopy {} MiB (peak {} MiB), intercept {} MiB",
+        tcpcopy >> 20,
+        peak >> 20,
+        intercept >> 20
+    );
+    assert_eq!(
+        report.count("requests", "delivered"),
+        CONNECTIONS,
+        "{report}"
+    );
+    assert!(
+        tcpcopy <= BUDGET_BYTES,
+        "tcpcopy holds {tcpcopy} bytes, more than {BUDGET_BYTES}"
+    );
+}

@@ -1,0 +1,200 @@
+//! Real clients come first: none of them gets a packet from the target, and those who talk to the
+//! target themselves are not disturbed.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::thread;
+use std::time::Duration;
+
+use tcpcopy_e2e::{Mode, Replay, Setup, intercept, load_time, scaled};
+use tcpcopy_lab::{PacketWatch, Process, Wrk, WrkReport, wait_until};
+
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long nothing may come after everything has ended: past the target's own retransmissions.
+fn silence() -> Duration {
+    Duration::from_secs(scaled(15, 60))
+}
+
+/// Starts a client of the target itself, as no other test has.
+fn start_bystander(replay: &Replay, duration: Duration) -> Process {
+    let load = Wrk::keep_alive(replay.target_server(), 8, duration).at_rate(200);
+    load.spawn(replay.lab.host("bystander")).unwrap()
+}
+
+/// Asks the target's server directly; tells whether an answer came.
+fn target_answers(replay: &Replay) -> bool {
+    let url = format!("http://{}/direct", replay.target_server());
+    let curl = replay.lab.host("bystander").command("curl");
+    curl.args(["-sS", "-o", "/dev/null", "--max-time", "3", &url])
+        .run()
+        .is_ok()
+}
+
+fn watch(replay: &Replay) -> PacketWatch {
+    PacketWatch::from_sender(replay.lab.host("client"), replay.lab.host("target")).unwrap()
+}
+
+/// Asserts that the client got nothing from the target so far nor gets anything for a while.
+fn assert_silence(watch: &mut PacketWatch) {
+    // That nothing happens can't be waited for in any other way.
+    thread::sleep(silence());
+    let packets = watch.packets().unwrap();
+    assert!(
+        packets.is_empty(),
+        "{} packets leaked, first {}",
+        packets.len(),
+        packets[0]
+    );
+}
+
+fn nobody_is_disturbed(setup: Setup) {
+    let Some(mut replay) = Replay::start(setup) else {
+        return;
+    };
+    let mut watch = watch(&replay);
+    let mut bystander = start_bystander(&replay, load_time() * 2);
+    replay.load(&Wrk::keep_alive(replay.server(), 32, load_time()).at_rate(1_000));
+    replay.load(&Wrk::short(replay.server(), 32, load_time() / 2));
+    let output = bystander.wait(TIMEOUT).unwrap();
+    assert_eq!(WrkReport::parse(&output.stdout).unwrap().errors, 0);
+
+    let direct = replay.address("bystander");
+    let origin = replay.origin.request_count().unwrap();
+    let replayed = |replay: &Replay| {
+        let requests = replay.target.requests().unwrap();
+        requests
+            .iter()
+            .filter(|request| request.client != direct)
+            .count() as u64
+    };
+    wait_until("the replay to catch up", TIMEOUT, || {
+        replayed(&replay) >= origin
+    })
+    .unwrap();
+    assert!(target_answers(&replay));
+    let report = replay.finish();
+    report.assert_nothing_lost();
+    assert_eq!(replayed(&replay), origin, "{report}");
+    assert!(target_answers(&replay));
+    assert_silence(&mut watch);
+    assert!(target_answers(&replay));
+}
+
+#[test]
+fn nobody_is_disturbed_with_intercept_on_the_target() {
+    nobody_is_disturbed(Setup::new(Mode::Target));
+}
+
+#[test]
+fn nobody_is_disturbed_with_intercept_on_an_assistant() {
+    nobody_is_disturbed(Setup::new(Mode::Assistant));
+}
+
+#[test]
+fn nobody_is_disturbed_over_ipv6() {
+    nobody_is_disturbed(Setup::new(Mode::Target).over_ipv6());
+}
+
+#[test]
+fn nothing_leaks_when_tcpcopy_is_killed() {
+    let Some(mut replay) = Replay::start(Setup::new(Mode::Target)) else {
+        return;
+    };
+    let mut watch = watch(&replay);
+    let load = Wrk::keep_alive(replay.server(), 32, load_time()).at_rate(1_000);
+    let mut load = load.spawn(replay.lab.host("client")).unwrap();
+    wait_until("the replay to run", TIMEOUT, || {
+        replay.target.request_count().unwrap() > 500
+    })
+    .unwrap();
+    replay.tcpcopy.as_mut().unwrap().kill().unwrap();
+    assert!(
+        target_answers(&replay),
+        "a client of the target itself was disturbed"
+    );
+    load.wait(TIMEOUT).unwrap();
+    assert_silence(&mut watch);
+    assert!(target_answers(&replay));
+
+    // The next tcpcopy works with the same intercept.
+    replay.start_tcpcopy();
+    let before = replay.target.request_count().unwrap();
+    replay.load(&Wrk::keep_alive(replay.server(), 8, load_time()).at_rate(200));
+    replay.finish().assert_nothing_lost();
+    assert!(replay.target.request_count().unwrap() > before + 100);
+}
+
+#[test]
+fn intercept_fails_closed_comes_back_and_is_cleaned_up_after() {
+    let Some(mut replay) = Replay::start(Setup::new(Mode::Target)) else {
+        return;
+    };
+    let mut watch = watch(&replay);
+    let load = Wrk::keep_alive(replay.server(), 32, load_time() * 2).at_rate(1_000);
+    let mut load = load.spawn(replay.lab.host("client")).unwrap();
+    wait_until("the replay to run", TIMEOUT, || {
+        replay.target.request_count().unwrap() > 500
+    })
+    .unwrap();
+    replay.intercept.kill().unwrap();
+    assert!(
+        !target_answers(&replay),
+        "a dead intercept must let nothing pass"
+    );
+    load.wait(TIMEOUT).unwrap();
+    assert_silence(&mut watch);
+
+    replay.restart_intercept();
+    wait_until("the port to answer again", TIMEOUT, || {
+        target_answers(&replay)
+    })
+    .unwrap();
+    assert_silence(&mut watch);
+    replay.finish();
+
+    replay.intercept.kill().unwrap();
+    assert!(
+        !target_answers(&replay),
+        "a dead intercept must let nothing pass"
+    );
+    let target = replay.lab.host("target");
+    let state = replay.lab.path("intercept-state");
+    target
+        .command(intercept())
+        .args(["--cleanup", "--state-dir", &state])
+        .run()
+        .unwrap();
+    assert!(target_answers(&replay));
+    for program in ["iptables-save", "ip6tables-save"] {
+        let rules = target.command(program).run().unwrap().stdout;
+        assert!(!rules.contains("NFQUEUE"), "{rules}");
+    }
+}
+
+#[test]
+fn an_ordinary_end_of_intercept_takes_its_rules_away() {
+    let Some(mut replay) = Replay::start(Setup::new(Mode::Target)) else {
+        return;
+    };
+    replay.load(&Wrk::keep_alive(replay.server(), 8, load_time()).at_rate(200));
+    replay.finish_without_loss();
+    assert!(
+        replay
+            .intercept
+            .terminate(TIMEOUT)
+            .unwrap()
+            .status
+            .success()
+    );
+    assert!(target_answers(&replay));
+    let rules = replay
+        .lab
+        .host("target")
+        .command("iptables-save")
+        .run()
+        .unwrap()
+        .stdout;
+    assert!(!rules.contains("NFQUEUE"), "{rules}");
+}

@@ -1,0 +1,146 @@
+//! The options that change how much is replayed and in whose name.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use tcpcopy_e2e::{Mode, Replay, Setup, load_time};
+use tcpcopy_lab::Wrk;
+
+#[test]
+fn n_3_gives_three_times_the_requests() {
+    let setup = Setup::new(Mode::Target).with(["-n", "3"]);
+    let Some(mut replay) = Replay::start(setup) else {
+        return;
+    };
+    replay.load(&Wrk::keep_alive(replay.server(), 32, load_time()).at_rate(1_000));
+    replay.load(&Wrk::short(replay.server(), 8, load_time() / 2));
+    replay.catch_up(3);
+    let report = replay.finish();
+    report.assert_nothing_lost();
+    let (origin, target) = (&replay.origin, &replay.target);
+    assert_eq!(
+        target.request_count().unwrap(),
+        3 * origin.request_count().unwrap()
+    );
+    assert_eq!(
+        target.connection_count().unwrap(),
+        3 * origin.connection_count().unwrap()
+    );
+}
+
+#[test]
+fn r_10_gives_a_tenth_of_the_connections() {
+    let setup = Setup::new(Mode::Target).with(["-r", "10"]);
+    let Some(mut replay) = Replay::start(setup) else {
+        return;
+    };
+    // With 10,000 connections and more, one per cent is three standard deviations and more.
+    let mut connections = 0;
+    while connections < 10_000 {
+        replay.load(&Wrk::short(replay.server(), 64, load_time()));
+        connections = replay.origin.connection_count().unwrap();
+    }
+    let report = replay.finish();
+    let replayed = replay.target.connection_count().unwrap();
+    let percent = 100.0 * replayed as f64 / connections as f64;
+    assert!(
+        (9.0..=11.0).contains(&percent),
+        "{replayed} of {connections}: {percent} %"
+    );
+    let left_out = report.dropped("connections", "not_selected");
+    assert_eq!(
+        report.count("connections", "captured"),
+        connections,
+        "{report}"
+    );
+    assert_eq!(
+        report.count("connections", "delivered"),
+        connections - left_out,
+        "{report}"
+    );
+    assert_eq!(replayed, connections - left_out, "{report}");
+    assert_eq!(
+        report.count("requests", "delivered"),
+        replay.target.request_count().unwrap()
+    );
+}
+
+/// Replays short and long connections of several clients with `-c pool` and returns the
+/// addresses that the target has seen.
+fn addresses_of_pool(pool: &str) -> Option<BTreeSet<IpAddr>> {
+    let setup = Setup::new(Mode::Target).with(["-c", pool]);
+    let mut replay = Replay::start(setup)?;
+    let mut clients = vec!["client".to_owned()];
+    for number in 2..=4 {
+        let name = format!("client{number}");
+        replay.lab.add_host(&name, [1, number]).unwrap();
+        clients.push(name);
+    }
+    let server = replay.server();
+    let start = |name: &String, wrk: Wrk| wrk.spawn(replay.lab.host(name)).unwrap();
+    let mut loads: Vec<_> = clients
+        .iter()
+        .flat_map(|name| {
+            let long = Wrk::keep_alive(server, 16, load_time()).at_rate(300);
+            [
+                start(name, long),
+                start(name, Wrk::short(server, 4, load_time())),
+            ]
+        })
+        .collect();
+    for load in &mut loads {
+        assert!(load.wait(load_time() * 10).unwrap().status.success());
+    }
+    replay.catch_up(1);
+    replay.finish().assert_nothing_lost();
+    let (origin, target) = (&replay.origin, &replay.target);
+    assert_eq!(
+        target.request_count().unwrap(),
+        origin.request_count().unwrap()
+    );
+    assert_eq!(
+        target.connection_count().unwrap(),
+        origin.connection_count().unwrap()
+    );
+    Some(
+        target
+            .requests()
+            .unwrap()
+            .iter()
+            .map(|request| request.client)
+            .collect(),
+    )
+}
+
+#[test]
+fn c_with_a_network_maps_clients_into_it_without_a_clash() {
+    let Some(addresses) = addresses_of_pool("10.77.3.0/24") else {
+        return;
+    };
+    for address in addresses {
+        let IpAddr::V4(address) = address else {
+            panic!("{address}")
+        };
+        let [a, b, c, d] = address.octets();
+        assert_eq!([a, b, c], [10, 77, 3]);
+        assert!(
+            (1..=254).contains(&d),
+            "{address} is the network's own or its broadcast address"
+        );
+    }
+}
+
+#[test]
+fn c_with_the_old_form_and_a_list_maps_clients_without_a_clash() {
+    let Some(addresses) = addresses_of_pool("10.78.4.x,10.79.5.6") else {
+        return;
+    };
+    let other = IpAddr::V4(Ipv4Addr::new(10, 79, 5, 6));
+    for address in addresses {
+        let known = address == other || address.to_string().starts_with("10.78.4.");
+        assert!(known, "{address}");
+    }
+}
