@@ -1,20 +1,44 @@
-//! The replay engine as a state machine without I/O.
+//! The replay engine as a state machine without I/O: captured segments go in, packets for the
+//! target come out, and a ledger accounts for everything.
+//!
+//! - [`Engine`]: the inputs and the one output call
+//! - `capture`: the connection table; `reassembly` puts a client's stream in order
+//! - `replay`: the sessions; `gate` holds their bytes back, `mirror` is the TCP that delivers them
+//! - `allocator`, `selection`, `timer`: who speaks to the target, which connections, and when
+//! - [`Ledger`]: captured = delivered + dropped + in flight, with a name for every drop
+//!
+//! The engine knows no clock, socket or thread: time comes in with each input ([`Instant`]), and
+//! the same inputs give the same outputs.
 
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 mod allocator;
+mod capture;
 mod config;
+mod connection;
+mod engine;
+mod gate;
 mod ledger;
+mod mirror;
+mod output;
 mod reassembly;
+mod replay;
 mod selection;
+mod session;
 mod time;
 mod timer;
 
 pub use allocator::{AllocateError, TupleAllocator};
 pub use config::*;
+pub use engine::Engine;
 pub use ledger::{
     Account, Balance, CaptureCounters, DropReason, Ledger, PerReason, Row, SendErrors,
     UpstreamCounters,
+};
+pub use output::{
+    CaptureEvent, Gauges, InFlight, Output, Registration, SessionId, SessionRecord, ShutDown,
+    UpstreamEvent,
 };
 pub use reassembly::{
     Inserted, MAX_DISTANCE, MAX_HELD_BYTES, MAX_HELD_SEGMENTS, Piece, Reassembly, StreamSegment,

@@ -79,6 +79,8 @@ counters! {
         retransmitted_segments,
         /// retransmission timeouts (RFC 6298)
         retransmission_timeouts,
+        /// probes for a lost tail (RFC 8985 section 7)
+        tail_loss_probes,
         /// losses repaired without a timeout (RFC 5681 section 3.2, RFC 6675)
         fast_retransmits,
         /// probes of a closed window (RFC 9293 section 3.8.6.1)

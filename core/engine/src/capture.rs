@@ -1,0 +1,576 @@
+//! The capturing half of the engine: the connection table, and what each segment means for it.
+
+mod stream;
+
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use slab::Slab;
+use smallvec::SmallVec;
+use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, Segment, TcpFlags};
+
+use crate::config::{EngineConfig, Mapping, RttPolicy};
+use crate::connection::{Connection, Phase, Slot};
+use crate::ledger::{DropReason, Ledger};
+use crate::mirror::SynOffer;
+use crate::reassembly::Reassembly;
+use crate::replay::{HomeNews, Replay, SessionKey};
+use crate::selection::Selector;
+use crate::session::Home;
+use crate::time::Instant;
+use crate::timer::TimerQueue;
+
+/// Round-trip times below this are not imitated: the replay's own network has one too.
+const NEGLIGIBLE_RTT: Duration = Duration::from_millis(1);
+/// Longer ones are taken as this: beyond it the client was thinking, not far away.
+const MAX_RTT: Duration = Duration::from_secs(1);
+/// Window scale offered where the captured client's SYN was not seen.
+const DEFAULT_WINDOW_SCALE: u8 = 7;
+/// Window offered in a SYN where the client's was not seen: what current systems send.
+const DEFAULT_WINDOW: u16 = 64_240;
+
+/// A connection's place in the table and its serial number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ConnectionKey {
+    place: u32,
+    serial: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Capture {
+    mappings: HashMap<u16, Vec<Mapping>, FixedState>,
+    by_tuple: HashMap<FourTuple, u32, FixedState>,
+    connections: Slab<Connection>,
+    next_serial: u32,
+    selector: Selector,
+    timers: TimerQueue<ConnectionKey>,
+    held_bytes: u64,
+}
+
+impl Capture {
+    pub(crate) fn new(config: &EngineConfig, seed: u64) -> Self {
+        let state = FixedState::with_seed(seed);
+        let mut mappings = HashMap::with_hasher(state.clone());
+        for mapping in &config.mappings {
+            mappings
+                .entry(mapping.origin_port)
+                .or_insert_with(Vec::new)
+                .push(*mapping);
+        }
+        Self {
+            mappings,
+            by_tuple: HashMap::with_hasher(state),
+            connections: Slab::new(),
+            next_serial: 0,
+            selector: Selector::new(config.selection, seed),
+            timers: TimerQueue::new(),
+            held_bytes: 0,
+        }
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Bytes held until a hole in a captured stream is filled.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// Copies whose account waits for a session that is not there at the moment.
+    pub(crate) fn owed_connections(&self) -> u64 {
+        let owed = |slot: &&Slot| {
+            matches!(
+                slot,
+                Slot::Waiting {
+                    owes_connection: true,
+                    ..
+                }
+            )
+        };
+        self.connections
+            .iter()
+            .map(|(_, c)| c.slots.iter().filter(owed).count() as u64)
+            .sum()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The target of traffic to `origin`, if any is asked for.
+    fn target_of(&self, origin: Endpoint) -> Option<Endpoint> {
+        let matches = |mapping: &&Mapping| {
+            mapping
+                .origin_address
+                .is_none_or(|address| address == origin.address)
+        };
+        let candidates = self.mappings.get(&origin.port)?;
+        // A name may stand for addresses of both families: the one like the client's goes first.
+        let same_family = |mapping: &&Mapping| {
+            matches(mapping) && mapping.target.address.is_ipv4() == origin.address.is_ipv4()
+        };
+        candidates
+            .iter()
+            .find(same_family)
+            .or_else(|| candidates.iter().find(matches))
+            .map(|mapping| mapping.target)
+    }
+
+    pub(crate) fn segment(&mut self, now: Instant, segment: &Segment<'_>, replay: &mut Replay) {
+        let counters = &mut replay.ledger.capture;
+        counters.packets += 1;
+        let Some(target) = self.target_of(segment.tuple.destination) else {
+            if self.target_of(segment.tuple.source).is_some() {
+                counters.origin_segments += 1;
+                self.origin_segment(now, segment, replay);
+            } else {
+                counters.not_ours += 1;
+            }
+            return;
+        };
+        counters.client_segments += 1;
+        counters.truncated_by_snaplen +=
+            u64::from(segment.payload.len() < segment.payload_len as usize);
+        let place = self.by_tuple.get(&segment.tuple).copied();
+        let is_syn = segment.flags.contains(TcpFlags::SYN);
+        match place {
+            Some(place) if is_syn => self.syn_again(now, place, segment, target, replay),
+            Some(place) => self.known_segment(now, place, segment, replay),
+            None if is_syn => self.begin(now, segment, target, replay),
+            None if segment.payload_len > 0 => self.join(now, segment, target, replay),
+            None => counters.no_connection += 1,
+        }
+    }
+
+    /// A segment of the origin tells which client bytes have arrived there.
+    fn origin_segment(&mut self, now: Instant, segment: &Segment<'_>, replay: &mut Replay) {
+        let Some(&place) = self.by_tuple.get(&segment.tuple.reversed()) else {
+            return;
+        };
+        let connection = &mut self.connections[place as usize];
+        if let Phase::Streaming(reassembly) = &connection.phase
+            && reassembly.gap_since().is_some()
+            && segment.flags.contains(TcpFlags::ACK)
+            && ClientSeq::new(segment.ack).after(reassembly.next())
+        {
+            self.give_up_gap(now, place, replay);
+        }
+    }
+
+    /// A connection whose beginning is seen.
+    fn begin(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        target: Endpoint,
+        replay: &mut Replay,
+    ) {
+        let isn = ClientSeq::new(segment.seq);
+        let phase = if self.selector.selects(segment.tuple.source, now) {
+            Phase::Streaming(Reassembly::new(isn + 1))
+        } else {
+            Phase::Ignored {
+                reason: DropReason::NotSelected,
+                next: Some(isn + 1),
+            }
+        };
+        let offer = captured_offer(segment, target, &replay.config);
+        let place = self.insert(now, segment.tuple, target, phase, offer, replay);
+        self.connections[place as usize].isn = Some(isn);
+        if matches!(self.connections[place as usize].phase, Phase::Streaming(_)) {
+            for slot in 0..replay.config.copies {
+                self.open_slot(now, place, slot, true, replay);
+            }
+        }
+        if segment.payload_len > 0 {
+            // Data beside the SYN (RFC 7413) begins one number later.
+            let data = Segment {
+                seq: segment.seq.wrapping_add(1),
+                ..*segment
+            };
+            self.data(now, place, &data, replay);
+        }
+    }
+
+    /// A connection whose beginning was not seen.
+    fn join(&mut self, now: Instant, segment: &Segment<'_>, target: Endpoint, replay: &mut Replay) {
+        let phase = if replay.config.only_complete {
+            Phase::Ignored {
+                reason: DropReason::MidStreamRefused,
+                next: None,
+            }
+        } else if self.selector.selects(segment.tuple.source, now) {
+            Phase::AwaitingBoundary { next: None }
+        } else {
+            Phase::Ignored {
+                reason: DropReason::NotSelected,
+                next: None,
+            }
+        };
+        let offer = default_offer(target, &replay.config);
+        let place = self.insert(now, segment.tuple, target, phase, offer, replay);
+        self.known_segment(now, place, segment, replay);
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        target: Endpoint,
+        phase: Phase,
+        offer: SynOffer,
+        replay: &mut Replay,
+    ) -> u32 {
+        let copies = replay.config.copies;
+        replay.ledger.connections.capture(u64::from(copies));
+        let reason = match &phase {
+            Phase::Ignored { reason, .. } => *reason,
+            _ => DropReason::JoinedLate,
+        };
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let mut connection = Connection::new(now, tuple, target, serial, phase, offer);
+        connection.slots = (0..copies)
+            .map(|_| Slot::Waiting {
+                reason,
+                owes_connection: true,
+            })
+            .collect();
+        let place = self.connections.insert(connection);
+        let place = u32::try_from(place).expect("fewer than 2^32 connections");
+        self.by_tuple.insert(tuple, place);
+        self.reschedule(place, &replay.config);
+        place
+    }
+
+    /// A SYN on a tuple that is in the table: the same again, or a new connection.
+    fn syn_again(
+        &mut self,
+        now: Instant,
+        place: u32,
+        segment: &Segment<'_>,
+        target: Endpoint,
+        replay: &mut Replay,
+    ) {
+        let connection = &mut self.connections[place as usize];
+        if connection.isn == Some(ClientSeq::new(segment.seq)) {
+            connection.last_seen_at = now;
+            return;
+        }
+        self.abandon(now, place, replay);
+        self.begin(now, segment, target, replay);
+    }
+
+    fn known_segment(
+        &mut self,
+        now: Instant,
+        place: u32,
+        segment: &Segment<'_>,
+        replay: &mut Replay,
+    ) {
+        let connection = &mut self.connections[place as usize];
+        connection.last_seen_at = now;
+        if segment.flags.contains(TcpFlags::RST) {
+            return self.client_reset(now, place, segment, replay);
+        }
+        if !connection.is_established {
+            connection.is_established = true;
+            connection.set_baseline(segment.ack);
+            let rtt = imitated_rtt(connection, now, &replay.config);
+            for key in live_sessions(connection) {
+                replay.client_established(key, rtt);
+            }
+        }
+        if connection.isn.is_some() {
+            for key in live_sessions(connection) {
+                replay.follow_window(key, segment.window);
+            }
+        }
+        let has_data = segment.payload_len > 0 || segment.flags.contains(TcpFlags::FIN);
+        if has_data {
+            self.data(now, place, segment, replay);
+        }
+    }
+
+    /// The client aborts. Where the stream has ended already there is nothing left to abort.
+    fn client_reset(
+        &mut self,
+        now: Instant,
+        place: u32,
+        segment: &Segment<'_>,
+        replay: &mut Replay,
+    ) {
+        let connection = &mut self.connections[place as usize];
+        if let Phase::Streaming(reassembly) = &connection.phase {
+            let distance = ClientSeq::new(segment.seq).since(reassembly.next());
+            if !(-(1 << 30)..1 << 30).contains(&distance) {
+                replay.ledger.capture.outlandish += 1;
+                return;
+            }
+        }
+        let seen = match segment.flags.contains(TcpFlags::ACK) {
+            true => connection.note_seen(segment.ack),
+            false => 0,
+        };
+        for key in live_sessions(connection) {
+            replay.end_stream(now, key, true, seen);
+        }
+        self.flush_held(place, DropReason::ClientReset, &mut replay.ledger);
+        self.connections[place as usize].phase = Phase::Ended;
+        self.forget_if_over(place, &mut replay.ledger);
+    }
+
+    fn data(&mut self, now: Instant, place: u32, segment: &Segment<'_>, replay: &mut Replay) {
+        let connection = &mut self.connections[place as usize];
+        match &mut connection.phase {
+            Phase::Ended => {
+                replay.ledger.capture.after_fin_bytes += u64::from(segment.payload_len);
+            }
+            Phase::Ignored { .. } | Phase::AwaitingBoundary { .. } => {
+                self.unreplayed_data(now, place, segment, replay);
+            }
+            Phase::Streaming(_) => self.stream_data(now, place, segment, replay),
+        }
+    }
+
+    /// Data of a connection that is not replayed, or not yet: counted, and looked at for the
+    /// boundary at which it could begin.
+    fn unreplayed_data(
+        &mut self,
+        now: Instant,
+        place: u32,
+        segment: &Segment<'_>,
+        replay: &mut Replay,
+    ) {
+        let connection = &mut self.connections[place as usize];
+        let seq = ClientSeq::new(segment.seq);
+        let (reason, next, may_begin) = match &mut connection.phase {
+            Phase::Ignored { reason, next } => (*reason, next, false),
+            Phase::AwaitingBoundary { next } => (DropReason::JoinedLate, next, true),
+            Phase::Streaming(_) | Phase::Ended => return,
+        };
+        let expected = *next.get_or_insert(seq);
+        let end = seq + segment.payload_len;
+        let new_bytes = u64::try_from(end.since(expected.max(seq))).unwrap_or(0);
+        *next = Some(expected.max(end));
+        if new_bytes > 0 {
+            let is_first = !std::mem::replace(&mut connection.has_spoken, true);
+            let seen = connection.note_seen(segment.ack);
+            if may_begin && seen > 0 && seq.at_or_after(expected) {
+                connection.phase = Phase::Streaming(Reassembly::new(seq));
+                connection.has_spoken = false;
+                return self.stream_data(now, place, segment, replay);
+            }
+            let copies = connection.slots.len() as u64;
+            let ledger = &mut replay.ledger;
+            ledger.bytes.capture(new_bytes * copies);
+            ledger.bytes.drop(reason, new_bytes * copies);
+            if is_first || seen > 0 {
+                ledger.requests.capture(copies);
+                ledger.requests.drop(reason, copies);
+            }
+        }
+        if segment.flags.contains(TcpFlags::FIN) {
+            self.connections[place as usize].phase = Phase::Ended;
+            self.forget_if_over(place, &mut replay.ledger);
+        }
+    }
+
+    /// What the replaying half has to say about a slot.
+    pub(crate) fn hear(&mut self, news: HomeNews, replay: &mut Replay) {
+        match news {
+            HomeNews::Moved { home, session } => {
+                if let Some(slot) = self.slot_mut(home) {
+                    *slot = Slot::Live(session);
+                }
+            }
+            HomeNews::Ended {
+                home,
+                reason,
+                owes_connection,
+            } => match self.slot_mut(home) {
+                Some(slot) => {
+                    *slot = Slot::Waiting {
+                        reason,
+                        owes_connection,
+                    };
+                    self.forget_if_over(home.connection, &mut replay.ledger);
+                    self.reschedule(home.connection, &replay.config);
+                }
+                None if owes_connection => replay.ledger.connections.drop(reason, 1),
+                None => {}
+            },
+        }
+    }
+
+    fn slot_mut(&mut self, home: Home) -> Option<&mut Slot> {
+        let connection = self.connections.get_mut(home.connection as usize)?;
+        if connection.serial != home.serial {
+            return None;
+        }
+        connection.slots.get_mut(usize::from(home.slot))
+    }
+
+    /// Acts on holes that have become permanent and connections that have fallen silent.
+    pub(crate) fn timeout(&mut self, now: Instant, replay: &mut Replay) {
+        while let Some(key) = self.timers.pop_due(now) {
+            let place = key.place;
+            let Some(connection) = self.connections.get_mut(place as usize) else {
+                continue;
+            };
+            if connection.serial != key.serial {
+                continue;
+            }
+            connection.scheduled_at = None;
+            let gap_timeout = replay.config.gap_timeout;
+            if connection
+                .gap_since()
+                .is_some_and(|since| since + gap_timeout <= now)
+            {
+                self.give_up_gap(now, place, replay);
+                continue;
+            }
+            let silent_until = connection.last_seen_at + replay.config.idle_timeout;
+            if !connection.has_live_session() && silent_until <= now {
+                self.forget(place, &mut replay.ledger);
+            } else {
+                self.reschedule(place, &replay.config);
+            }
+        }
+    }
+
+    fn reschedule(&mut self, place: u32, config: &EngineConfig) {
+        let Some(connection) = self.connections.get_mut(place as usize) else {
+            return;
+        };
+        let at = match connection.gap_since() {
+            Some(since) => since + config.gap_timeout,
+            None if connection.has_live_session() => return,
+            None => connection.last_seen_at + config.idle_timeout,
+        };
+        if connection
+            .scheduled_at
+            .is_none_or(|scheduled| at < scheduled)
+        {
+            connection.scheduled_at = Some(at);
+            self.timers.schedule(
+                ConnectionKey {
+                    place,
+                    serial: connection.serial,
+                },
+                at,
+            );
+        }
+    }
+
+    /// The client has begun a new connection on this tuple.
+    fn abandon(&mut self, now: Instant, place: u32, replay: &mut Replay) {
+        self.flush_held(place, DropReason::PortReused, &mut replay.ledger);
+        let connection = &self.connections[place as usize];
+        let live: SmallVec<[_; 1]> = live_sessions(connection).collect();
+        for key in live {
+            replay.detach(now, key);
+        }
+        self.forget(place, &mut replay.ledger);
+    }
+
+    fn forget_if_over(&mut self, place: u32, ledger: &mut Ledger) {
+        let is_over = self
+            .connections
+            .get(place as usize)
+            .is_some_and(|connection| {
+                matches!(connection.phase, Phase::Ended) && !connection.has_live_session()
+            });
+        if is_over {
+            self.forget(place, ledger);
+        }
+    }
+
+    /// Takes a connection out of the table and closes its account.
+    fn forget(&mut self, place: u32, ledger: &mut Ledger) {
+        self.flush_held(place, DropReason::CaptureGap, ledger);
+        let connection = self.connections.remove(place as usize);
+        self.by_tuple.remove(&connection.key);
+        for slot in connection.slots {
+            if let Slot::Waiting {
+                reason,
+                owes_connection: true,
+            } = slot
+            {
+                ledger.connections.drop(reason, 1);
+            }
+        }
+    }
+
+    /// Takes no more segments: what waits for a hole to be filled is dropped. Sessions go on.
+    pub(crate) fn close(&mut self, replay: &mut Replay) {
+        let places: Vec<u32> = self
+            .connections
+            .iter()
+            .map(|(place, _)| place as u32)
+            .collect();
+        for place in places {
+            self.flush_held(place, DropReason::ShutDown, &mut replay.ledger);
+            self.forget(place, &mut replay.ledger);
+        }
+    }
+}
+
+/// The sessions of a connection.
+fn live_sessions(connection: &Connection) -> impl Iterator<Item = SessionKey> + '_ {
+    connection.slots.iter().filter_map(|slot| match slot {
+        Slot::Live(key) => Some(*key),
+        Slot::Waiting { .. } => None,
+    })
+}
+
+/// The round-trip time to imitate: from the client's SYN to its answer to the origin's SYN-ACK.
+fn imitated_rtt(connection: &Connection, now: Instant, config: &EngineConfig) -> Duration {
+    match config.rtt {
+        RttPolicy::Fixed(rtt) => rtt,
+        RttPolicy::Captured if connection.isn.is_none() => Duration::ZERO,
+        RttPolicy::Captured => match now.since(connection.began_at).min(MAX_RTT) {
+            rtt if rtt < NEGLIGIBLE_RTT => Duration::ZERO,
+            rtt => rtt,
+        },
+    }
+}
+
+/// The options of the captured SYN, as far as they fit our path.
+fn captured_offer(segment: &Segment<'_>, target: Endpoint, config: &EngineConfig) -> SynOffer {
+    let options = &segment.options;
+    SynOffer {
+        mss: options
+            .mss
+            .unwrap_or(config.mss)
+            .min(largest_mss(target, config)),
+        window: segment.window,
+        window_scale: options.window_scale,
+        sack: options.sack_permitted,
+        timestamps: options.timestamps.is_some(),
+        immediate_acks: config.rtt == RttPolicy::Fixed(Duration::ZERO),
+        follows_client: config.rtt == RttPolicy::Captured,
+    }
+}
+
+/// What current systems offer, for clients whose SYN was not seen.
+fn default_offer(target: Endpoint, config: &EngineConfig) -> SynOffer {
+    SynOffer {
+        mss: config.mss.min(largest_mss(target, config)),
+        window: DEFAULT_WINDOW,
+        window_scale: Some(DEFAULT_WINDOW_SCALE),
+        sack: true,
+        timestamps: true,
+        immediate_acks: config.rtt == RttPolicy::Fixed(Duration::ZERO),
+        follows_client: false,
+    }
+}
+
+/// The MSS that fits the MTU (RFC 9293 section 3.7.1).
+fn largest_mss(target: Endpoint, config: &EngineConfig) -> u16 {
+    config
+        .mtu
+        .saturating_sub(if target.address.is_ipv4() { 40 } else { 60 })
+}

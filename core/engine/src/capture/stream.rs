@@ -1,0 +1,268 @@
+//! A connection's stream on its way to its sessions: reassembly, holes, request boundaries.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tcpcopy_packet::{ClientSeq, Segment, TcpFlags};
+
+use super::{Capture, live_sessions};
+use crate::connection::{Phase, Slot};
+use crate::ledger::{DropReason, Ledger};
+use crate::reassembly::{Inserted, Piece, StreamSegment};
+use crate::replay::{Opening, Replay, SessionKey};
+use crate::session::Home;
+use crate::time::Instant;
+
+impl Capture {
+    pub(super) fn stream_data(
+        &mut self,
+        now: Instant,
+        place: u32,
+        segment: &Segment<'_>,
+        replay: &mut Replay,
+    ) {
+        let connection = &mut self.connections[place as usize];
+        let Phase::Streaming(mut reassembly) =
+            std::mem::replace(&mut connection.phase, Phase::Ended)
+        else {
+            return;
+        };
+        let held_before = reassembly.held_bytes() as u64;
+        let is_whole = segment.payload.len() == segment.payload_len as usize;
+        let stream_segment = StreamSegment {
+            seq: ClientSeq::new(segment.seq),
+            ack: segment.ack,
+            payload: segment.payload,
+            fin: segment.flags.contains(TcpFlags::FIN) && is_whole,
+        };
+        let mut pieces = Pieces {
+            capture: &mut *self,
+            place,
+            replay: &mut *replay,
+            now,
+        };
+        let inserted = reassembly.insert(now, stream_segment, &mut |piece| pieces.take(piece));
+        self.held_bytes = self.held_bytes + reassembly.held_bytes() as u64 - held_before;
+        let is_finished = reassembly.is_finished();
+        if !is_finished {
+            self.connections[place as usize].phase = Phase::Streaming(reassembly);
+        }
+        self.note_inserted(now, place, &inserted, replay);
+        if is_finished {
+            self.forget_if_over(place, &mut replay.ledger);
+        } else if held_before > 0 || inserted.held_bytes > 0 {
+            self.reschedule(place, &replay.config);
+        }
+    }
+
+    fn note_inserted(
+        &mut self,
+        now: Instant,
+        place: u32,
+        inserted: &Inserted,
+        replay: &mut Replay,
+    ) {
+        let counters = &mut replay.ledger.capture;
+        counters.duplicate_bytes += u64::from(inserted.duplicate_bytes);
+        counters.after_fin_bytes += u64::from(inserted.after_fin_bytes);
+        counters.outlandish += u64::from(inserted.outlandish_bytes > 0);
+        let out_of_memory =
+            replay.buffered_bytes() + self.held_bytes > replay.config.memory_budget_bytes;
+        if inserted.over_limit_bytes > 0 || (inserted.held_bytes > 0 && out_of_memory) {
+            // The bytes thrown away leave a hole further on, which will be found in its turn.
+            self.give_up_gap(now, place, replay);
+        }
+    }
+
+    /// The present hole in a stream is permanent: what was complete before it is delivered, and
+    /// the next request boundary after it begins anew.
+    pub(super) fn give_up_gap(&mut self, now: Instant, place: u32, replay: &mut Replay) {
+        let connection = &mut self.connections[place as usize];
+        let Phase::Streaming(mut reassembly) =
+            std::mem::replace(&mut connection.phase, Phase::Ended)
+        else {
+            return;
+        };
+        for slot in &mut connection.slots {
+            if let Slot::Live(key) = *slot {
+                *slot = Slot::Waiting {
+                    reason: DropReason::CaptureGap,
+                    owes_connection: false,
+                };
+                replay.cut(now, key, DropReason::CaptureGap);
+            }
+        }
+        let copies = connection.slots.len() as u64;
+        let held_before = reassembly.held_bytes() as u64;
+        let mut pieces = Pieces {
+            capture: &mut *self,
+            place,
+            replay: &mut *replay,
+            now,
+        };
+        let missing = reassembly
+            .skip_gap(&mut |piece| pieces.take(piece))
+            .unwrap_or(0);
+        let ledger = &mut replay.ledger;
+        ledger.bytes.capture(u64::from(missing) * copies);
+        ledger
+            .bytes
+            .drop(DropReason::CaptureGap, u64::from(missing) * copies);
+        self.held_bytes = self.held_bytes + reassembly.held_bytes() as u64 - held_before;
+        if !reassembly.is_finished() {
+            self.connections[place as usize].phase = Phase::Streaming(reassembly);
+        }
+        self.reschedule(place, &replay.config);
+        self.forget_if_over(place, &mut replay.ledger);
+    }
+
+    /// Drops what is held behind a hole that won't be filled any more.
+    pub(super) fn flush_held(&mut self, place: u32, reason: DropReason, ledger: &mut Ledger) {
+        let connection = &mut self.connections[place as usize];
+        let held = connection.held_bytes();
+        if held == 0 {
+            return;
+        }
+        let copies = connection.slots.len() as u64;
+        ledger.bytes.capture(held * copies);
+        ledger.bytes.drop(reason, held * copies);
+        self.held_bytes -= held;
+        connection.phase = Phase::Ended;
+    }
+
+    /// Opens a session for a slot that has none. `None` where that can't be done; the slot says why.
+    pub(super) fn open_slot(
+        &mut self,
+        now: Instant,
+        place: u32,
+        slot: u16,
+        owes_connection: bool,
+        replay: &mut Replay,
+    ) -> Option<SessionKey> {
+        let connection = &mut self.connections[place as usize];
+        let opening = Opening {
+            client: connection.key.source,
+            target: connection.target,
+            copy: slot,
+            offer: connection.offer,
+            home: Some(Home {
+                connection: place,
+                serial: connection.serial,
+                slot,
+            }),
+            owes_connection,
+        };
+        match replay.open(now, opening) {
+            Ok(key) => {
+                connection.slots[usize::from(slot)] = Slot::Live(key);
+                if connection.is_established {
+                    replay.client_established(key, Duration::ZERO);
+                }
+                Some(key)
+            }
+            Err(reason) => {
+                connection.slots[usize::from(slot)] = Slot::Waiting {
+                    reason,
+                    owes_connection,
+                };
+                None
+            }
+        }
+    }
+}
+
+/// Hands a connection's bytes, in order, to its sessions.
+struct Pieces<'a> {
+    capture: &'a mut Capture,
+    replay: &'a mut Replay,
+    place: u32,
+    now: Instant,
+}
+
+impl Pieces<'_> {
+    fn take(&mut self, piece: Piece<'_>) {
+        let connection = &mut self.capture.connections[self.place as usize];
+        let seen = connection.note_seen(piece.ack);
+        let copies = connection.slots.len();
+        let mut seen_at_end = seen;
+        if !piece.payload.is_empty() {
+            let is_first = !std::mem::replace(&mut connection.has_spoken, true);
+            let begins = is_first || seen > 0;
+            seen_at_end = 0;
+            let chunk = Bytes::copy_from_slice(piece.payload);
+            for slot in 0..copies {
+                self.push(slot as u16, chunk.clone(), begins, seen);
+            }
+        }
+        if piece.fin {
+            let connection = &self.capture.connections[self.place as usize];
+            for key in live_sessions(connection) {
+                self.replay.end_stream(self.now, key, false, seen_at_end);
+            }
+        }
+    }
+
+    /// Bytes for one slot; `begins` where a request begins with them.
+    fn push(&mut self, slot: u16, chunk: Bytes, begins: bool, seen: u64) {
+        let length = chunk.len() as u64;
+        match self.session_for(slot, begins) {
+            Ok((key, is_new)) => {
+                if begins {
+                    // A session that begins in the middle has no answer to wait for yet.
+                    self.replay.begin(key, if is_new { 0 } else { seen });
+                }
+                if !self.replay.push(self.now, key, chunk) {
+                    self.replay.ledger.bytes.capture(length);
+                    self.replay
+                        .ledger
+                        .bytes
+                        .drop(DropReason::MemoryBudget, length);
+                }
+            }
+            Err(reason) => {
+                let ledger = &mut self.replay.ledger;
+                ledger.bytes.capture(length);
+                ledger.bytes.drop(reason, length);
+                ledger.requests.capture(u64::from(begins));
+                ledger.requests.drop(reason, u64::from(begins));
+            }
+        }
+    }
+
+    /// The session that takes a slot's next bytes, and whether it is new; or why there is none.
+    fn session_for(&mut self, slot: u16, begins: bool) -> Result<(SessionKey, bool), DropReason> {
+        let slots = &mut self.capture.connections[self.place as usize].slots;
+        let slot_state = &mut slots[usize::from(slot)];
+        if let Slot::Live(key) = *slot_state {
+            if !begins || !self.replay.target_finished(key) {
+                return Ok((key, false));
+            }
+            *slot_state = Slot::Waiting {
+                reason: DropReason::TargetClosed,
+                owes_connection: false,
+            };
+            self.replay.finish(self.now, key);
+        }
+        let Slot::Waiting {
+            reason,
+            owes_connection,
+        } = *slot_state
+        else {
+            return Err(DropReason::Bug);
+        };
+        if !begins {
+            return Err(reason);
+        }
+        let opened =
+            self.capture
+                .open_slot(self.now, self.place, slot, owes_connection, self.replay);
+        match (
+            opened,
+            self.capture.connections[self.place as usize].slots[usize::from(slot)],
+        ) {
+            (Some(key), _) => Ok((key, true)),
+            (None, Slot::Waiting { reason, .. }) => Err(reason),
+            (None, Slot::Live(_)) => Err(DropReason::Bug),
+        }
+    }
+}

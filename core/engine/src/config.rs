@@ -1,0 +1,154 @@
+//! What the engine is told before it starts. Every limit has a name and a default.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tcpcopy_packet::Endpoint;
+
+/// One `-x` item: which captured traffic goes to which target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The origin's address; `None` takes every address.
+    pub origin_address: Option<IpAddr>,
+    /// The origin's port.
+    pub origin_port: u16,
+    /// Where the traffic is replayed to.
+    pub target: Endpoint,
+}
+
+/// How the mirror TCP times its acknowledgements (`-R`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RttPolicy {
+    /// As the captured client's round-trip time.
+    #[default]
+    Captured,
+    /// The same for every session; zero is as fast as possible.
+    Fixed(Duration),
+}
+
+/// Which part of the connections is replayed (`-r`, `-g`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Selection {
+    /// All of them.
+    #[default]
+    All,
+    /// This percentage of the connections, 0 to 100, chosen by a hash of the client's endpoint, so
+    /// that a client keeps its lot.
+    Percent(f64),
+    /// Rising by one per cent of the connections each `step`, up to all of them.
+    Ramp {
+        /// The time from one per cent to the next.
+        step: Duration,
+    },
+}
+
+/// Whose source tuples this engine may hand out, where several engines share the work.
+///
+/// `owns` must be the same function that decided which client's packets reach this engine.
+#[derive(Clone, Copy)]
+pub struct Ownership {
+    /// This shard's number, from 0.
+    pub shard: u16,
+    /// How many shards there are.
+    pub shard_count: u16,
+    /// The shard that owns a client's endpoint.
+    pub shard_of: fn(address: IpAddr, port: u16, shard_count: u16) -> u16,
+}
+
+impl Ownership {
+    /// One engine that owns everything.
+    #[must_use]
+    pub fn sole() -> Self {
+        Self {
+            shard: 0,
+            shard_count: 1,
+            shard_of: |_, _, _| 0,
+        }
+    }
+
+    /// Whether this shard may use `endpoint` as a source.
+    #[must_use]
+    pub fn owns(&self, endpoint: Endpoint) -> bool {
+        self.shard_count == 1
+            || (self.shard_of)(endpoint.address, endpoint.port, self.shard_count) == self.shard
+    }
+}
+
+impl std::fmt::Debug for Ownership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ownership({} of {})", self.shard, self.shard_count)
+    }
+}
+
+/// All that the engine needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The `-x` list, searched in order.
+    pub mappings: Vec<Mapping>,
+    /// Sessions per captured connection, the first included (`-n`); at least 1.
+    pub copies: u16,
+    /// Shifts every source port (`-f`), so that several tcpcopy of one client don't meet; 0 to 1023.
+    pub port_shift: u16,
+    /// Which part of the connections is replayed (`-r`, `-g`).
+    pub selection: Selection,
+    /// Addresses that replace the clients' own (`-c`); empty keeps them.
+    pub client_pool: Vec<IpAddr>,
+    /// Address that replaces a loopback client's (`-H`).
+    pub localhost_replacement: Option<IpAddr>,
+    /// Largest IP packet towards the target, in bytes (`-M`).
+    pub mtu: u16,
+    /// MSS offered for connections whose SYN was not seen, in bytes (`-D`).
+    pub mss: u16,
+    /// Acknowledgement timing (`-R`).
+    pub rtt: RttPolicy,
+    /// Whether requests wait for the answer to the one before (`-W` switches it off).
+    pub wait_for_answers: bool,
+    /// Whether only connections whose SYN was seen are replayed (`-O`).
+    pub only_complete: bool,
+    /// A session whose target has not answered for this long ends (`-t`).
+    pub session_timeout: Duration,
+    /// A session on which nothing at all happened for this long ends (`-k`).
+    pub idle_timeout: Duration,
+    /// A hole in a captured stream older than this is permanent.
+    pub gap_timeout: Duration,
+    /// Most bytes of captured payload held at once (`-m`), over all sessions.
+    pub memory_budget_bytes: u64,
+    /// Which tuples are ours.
+    pub ownership: Ownership,
+}
+
+/// Default of [`EngineConfig::mtu`], in bytes: Ethernet's.
+pub const DEFAULT_MTU: u16 = 1500;
+/// Default of [`EngineConfig::mss`], in bytes: Ethernet's MTU less IPv4 and TCP headers.
+pub const DEFAULT_MSS: u16 = 1460;
+/// Default of [`EngineConfig::session_timeout`].
+pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Default of [`EngineConfig::idle_timeout`].
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(720);
+/// Default of [`EngineConfig::gap_timeout`]: longer than a client's third retransmission.
+pub const DEFAULT_GAP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default of [`EngineConfig::memory_budget_bytes`].
+pub const DEFAULT_MEMORY_BUDGET_BYTES: u64 = 1 << 30;
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            mappings: Vec::new(),
+            copies: 1,
+            port_shift: 0,
+            selection: Selection::All,
+            client_pool: Vec::new(),
+            localhost_replacement: None,
+            mtu: DEFAULT_MTU,
+            mss: DEFAULT_MSS,
+            rtt: RttPolicy::Captured,
+            wait_for_answers: true,
+            only_complete: false,
+            session_timeout: DEFAULT_SESSION_TIMEOUT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            gap_timeout: DEFAULT_GAP_TIMEOUT,
+            memory_budget_bytes: DEFAULT_MEMORY_BUDGET_BYTES,
+            ownership: Ownership::sole(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One captured connection: where it stands, and which sessions replay it.
+
+use smallvec::SmallVec;
+use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, OriginSeq};
+
+use crate::ledger::DropReason;
+use crate::mirror::SynOffer;
+use crate::reassembly::Reassembly;
+use crate::replay::SessionKey;
+use crate::time::Instant;
+
+/// What is known of the client's stream.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// The connection is not replayed. `next` tells new bytes from repeated ones.
+    Ignored {
+        reason: DropReason,
+        next: Option<ClientSeq>,
+    },
+    /// The beginning was not seen; the next request boundary is waited for.
+    AwaitingBoundary { next: Option<ClientSeq> },
+    /// The stream is being put in order.
+    Streaming(Reassembly<ClientSeq>),
+    /// The client has closed or reset.
+    Ended,
+}
+
+/// One copy of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Slot {
+    /// Replayed by this session.
+    Live(SessionKey),
+    /// No session; the next request boundary opens one. What comes before is lost for `reason`.
+    Waiting {
+        reason: DropReason,
+        /// Whether the connection's account still waits for this copy to be established once.
+        owes_connection: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// From the client to the origin.
+    pub(crate) key: FourTuple,
+    pub(crate) target: Endpoint,
+    /// Tells this connection from another that had the same place in the table.
+    pub(crate) serial: u32,
+    pub(crate) phase: Phase,
+    pub(crate) slots: SmallVec<[Slot; 1]>,
+    /// The client's initial sequence number, when its SYN was seen.
+    pub(crate) isn: Option<ClientSeq>,
+    pub(crate) offer: SynOffer,
+    pub(crate) began_at: Instant,
+    pub(crate) last_seen_at: Instant,
+    /// The client has answered the origin's SYN-ACK.
+    pub(crate) is_established: bool,
+    /// Client bytes have been seen.
+    pub(crate) has_spoken: bool,
+    /// How much of the origin's stream the client had seen when it last spoke.
+    baseline: Option<OriginSeq>,
+    pub(crate) scheduled_at: Option<Instant>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        now: Instant,
+        key: FourTuple,
+        target: Endpoint,
+        serial: u32,
+        phase: Phase,
+        offer: SynOffer,
+    ) -> Self {
+        Self {
+            key,
+            target,
+            serial,
+            phase,
+            slots: SmallVec::new(),
+            isn: None,
+            offer,
+            began_at: now,
+            last_seen_at: now,
+            is_established: false,
+            has_spoken: false,
+            baseline: None,
+            scheduled_at: None,
+        }
+    }
+
+    /// Sets where the origin's stream begins for the client, if that is not known yet.
+    pub(crate) fn set_baseline(&mut self, ack: u32) {
+        self.baseline.get_or_insert(OriginSeq::new(ack));
+    }
+
+    /// How many new bytes of the origin the client had seen when it sent a segment with this
+    /// acknowledgement number, since it last spoke. It has spoken now.
+    pub(crate) fn note_seen(&mut self, ack: u32) -> u64 {
+        let ack = OriginSeq::new(ack);
+        let baseline = self.baseline.get_or_insert(ack);
+        let seen = u64::try_from(ack.since(*baseline)).unwrap_or(0);
+        *baseline = baseline.max(ack);
+        seen
+    }
+
+    pub(crate) fn has_live_session(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Live(_)))
+    }
+
+    /// When the present hole in the stream was first seen.
+    pub(crate) fn gap_since(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Streaming(reassembly) => reassembly.gap_since(),
+            _ => None,
+        }
+    }
+
+    /// Bytes held until a hole is filled.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        match &self.phase {
+            Phase::Streaming(reassembly) => reassembly.held_bytes() as u64,
+            _ => 0,
+        }
+    }
+}

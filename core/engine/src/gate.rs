@@ -1,0 +1,499 @@
+//! What holds a session's next bytes back: the answer to the request before.
+//!
+//! A client that had seen answer bytes before it spoke again has begun a new *exchange*; its bytes
+//! wait until the target has answered the exchange before. Without a plugin nobody knows where an
+//! answer ends, but the capture tells how long the origin's was: the target's counts as given when
+//! about as much has come and the target has pushed it out, or when it falls quiet.
+//!
+//! The captured moment needs no gate here: bytes reach the engine at that moment, never before.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// An answer of another length than the origin's is taken as given after this long without a byte.
+const QUIET: Duration = Duration::from_millis(10);
+/// Where no byte came at all since the request before, but as many as the client had ever seen:
+/// the target has said its part early.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an aborting client's last request waits for its first answer bytes.
+const ABORT_PATIENCE: Duration = Duration::from_secs(1);
+/// How much shorter than the origin's an answer may be and still count at its last push: an eighth
+/// or this many bytes, for headers that differ.
+const ANSWER_TOLERANCE: u64 = 512;
+
+/// One request, as far as TCP can tell: what the client said between two looks at the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    /// Stream offset of its first byte.
+    pub(crate) start: u64,
+    /// Origin bytes that the client had seen since the exchange before began; 0 means no wait.
+    pub(crate) seen: u64,
+    /// Origin bytes that the client had seen in all.
+    pub(crate) seen_total: u64,
+}
+
+/// How the captured client ended its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    /// With a RST instead of a FIN.
+    pub(crate) abort: bool,
+    /// As in [`Exchange::seen`].
+    pub(crate) seen: u64,
+    /// As in [`Exchange::seen_total`].
+    pub(crate) seen_total: u64,
+}
+
+/// What the gate looks at to decide.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    /// Client bytes sent at least once.
+    pub(crate) sent: u64,
+    /// Client bytes acknowledged by the target.
+    pub(crate) delivered: u64,
+    /// Client bytes captured.
+    pub(crate) end: u64,
+    /// Target bytes received in order.
+    pub(crate) received: u64,
+    /// Whether the target has sent its FIN.
+    pub(crate) finished: bool,
+}
+
+/// What the gate decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passage {
+    /// Exchanges that got their first answer bytes.
+    pub(crate) answered: u64,
+    /// Exchanges of which the target now has every byte.
+    pub(crate) delivered: u64,
+    /// More bytes, or the end of the stream, may leave.
+    pub(crate) opened: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    enabled: bool,
+    /// Exchanges not wholly delivered yet, in order.
+    exchanges: VecDeque<Exchange>,
+    /// How many of them may leave.
+    released: usize,
+    end: Option<StreamEnd>,
+    end_released: bool,
+    /// Target bytes received when the newest released exchange was released.
+    base: u64,
+    /// The newest released exchange has no answer yet.
+    unanswered: bool,
+    /// The last reply bytes were pushed.
+    pushed: bool,
+    last_reply_at: Instant,
+    /// Since when the next exchange has had nothing but the answer to wait for.
+    waiting_since: Option<Instant>,
+    /// When time alone may open the gate.
+    check_at: Option<Instant>,
+}
+
+impl Gate {
+    pub(crate) fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            exchanges: VecDeque::new(),
+            released: 0,
+            end: None,
+            end_released: false,
+            base: 0,
+            unanswered: false,
+            pushed: false,
+            last_reply_at: Instant::ZERO,
+            waiting_since: None,
+            check_at: None,
+        }
+    }
+
+    /// A new exchange begins.
+    pub(crate) fn begin(&mut self, exchange: Exchange) {
+        self.exchanges.push_back(exchange);
+    }
+
+    /// The client has ended its stream.
+    pub(crate) fn end(&mut self, end: StreamEnd) {
+        self.end = Some(end);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Bytes from this offset on stay. The FIN counts as the byte after the last.
+    pub(crate) fn limit(&self, end: u64) -> u64 {
+        match self.exchanges.get(self.released) {
+            Some(exchange) => exchange.start,
+            None if self.end.is_some() && !self.end_released => end,
+            None => u64::MAX,
+        }
+    }
+
+    /// Whether the client's RST is due.
+    pub(crate) fn abort_is_due(&self) -> bool {
+        self.end_released && self.end.is_some_and(|end| end.abort)
+    }
+
+    /// The target's bytes have come.
+    pub(crate) fn reply(&mut self, now: Instant, pushed: bool) {
+        self.last_reply_at = now;
+        self.pushed = pushed;
+    }
+
+    /// Whether bytes or the end are held back for an answer, and since when.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since
+    }
+
+    /// When [`Self::pass`] should be asked again, if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.check_at
+    }
+
+    /// Releases what may leave and settles what has arrived.
+    pub(crate) fn pass(&mut self, now: Instant, view: &View) -> Passage {
+        let mut passage = Passage::default();
+        self.check_at = None;
+        loop {
+            if self.unanswered && view.received > self.base {
+                self.unanswered = false;
+                passage.answered += 1;
+            }
+            if !self.release_next(now, view) {
+                break;
+            }
+            passage.opened = true;
+        }
+        passage.delivered = self.settle(view);
+        passage
+    }
+
+    fn release_next(&mut self, now: Instant, view: &View) -> bool {
+        if let Some(&exchange) = self.exchanges.get(self.released) {
+            let free = exchange.seen == 0 || !self.enabled;
+            if !free
+                && !self.may_go(
+                    now,
+                    view,
+                    exchange.start,
+                    exchange.seen,
+                    exchange.seen_total,
+                )
+            {
+                return false;
+            }
+            self.released += 1;
+            self.base = view.received;
+            self.unanswered = true;
+            self.pushed = false;
+        } else {
+            let Some(end) = self.end.filter(|_| !self.end_released) else {
+                return false;
+            };
+            if !self.end_may_go(now, view, end) {
+                return false;
+            }
+            self.end_released = true;
+        }
+        self.waiting_since = None;
+        true
+    }
+
+    fn end_may_go(&mut self, now: Instant, view: &View, end: StreamEnd) -> bool {
+        if !end.abort {
+            let free = end.seen == 0 || !self.enabled;
+            return free || self.may_go(now, view, view.end, end.seen, end.seen_total);
+        }
+        // A RST takes away what the target has not read yet: everything must have arrived, and
+        // the last request should have its answer begun.
+        if view.delivered < view.end {
+            return false;
+        }
+        let due = *self.waiting_since.get_or_insert(now) + ABORT_PATIENCE;
+        !self.unanswered || view.finished || self.has_come(now, due)
+    }
+
+    /// Whether the exchange before the one at `start` counts as answered.
+    fn may_go(
+        &mut self,
+        now: Instant,
+        view: &View,
+        start: u64,
+        seen: u64,
+        seen_total: u64,
+    ) -> bool {
+        if view.finished {
+            return true;
+        }
+        if view.sent < start {
+            return false;
+        }
+        let since = *self.waiting_since.get_or_insert(now);
+        let answer = view.received - self.base;
+        if answer == 0 {
+            let due = self.last_reply_at.max(since) + PATIENCE;
+            return view.received >= seen_total && self.has_come(now, due);
+        }
+        let about_as_much = answer + ANSWER_TOLERANCE.max(seen / 8) >= seen;
+        (about_as_much && self.pushed) || self.has_come(now, self.last_reply_at + QUIET)
+    }
+
+    fn has_come(&mut self, now: Instant, due: Instant) -> bool {
+        if now < due {
+            self.check_at = Some(due);
+        }
+        now >= due
+    }
+
+    /// Counts and forgets the exchanges of which every byte is delivered.
+    fn settle(&mut self, view: &View) -> u64 {
+        let mut delivered = 0;
+        while self.released > 0 {
+            let complete = match self.exchanges.get(1) {
+                Some(next) => view.delivered >= next.start,
+                None => {
+                    let over = !self.unanswered || view.finished || self.end.is_some();
+                    view.delivered == view.end && over
+                }
+            };
+            if !complete {
+                break;
+            }
+            self.exchanges.pop_front();
+            self.released -= 1;
+            delivered += 1;
+        }
+        if self.exchanges.is_empty() && self.exchanges.capacity() > 0 {
+            self.exchanges = VecDeque::new();
+        }
+        delivered
+    }
+
+    /// How many exchanges are neither delivered nor given up.
+    pub(crate) fn pending(&self) -> u64 {
+        self.exchanges.len() as u64
+    }
+
+    /// At the session's end: how many of the rest were delivered whole, and how many were not.
+    pub(crate) fn close(&mut self, view: &View) -> (u64, u64) {
+        let total = self.exchanges.len();
+        let ends = self
+            .exchanges
+            .iter()
+            .skip(1)
+            .map(|next| next.start)
+            .chain([view.end]);
+        let delivered = ends
+            .take(total)
+            .filter(|end| *end <= view.delivered)
+            .count();
+        self.exchanges = VecDeque::new();
+        self.released = 0;
+        (delivered as u64, (total - delivered) as u64)
+    }
+
+    /// Gives up the newest exchange, which will never be complete, if no byte of it has left.
+    /// Returns where it began.
+    pub(crate) fn drop_broken_exchange(&mut self, sent: u64) -> Option<u64> {
+        let unsent = self
+            .exchanges
+            .back()
+            .is_some_and(|newest| newest.start >= sent);
+        if !unsent {
+            return None;
+        }
+        let newest = self.exchanges.pop_back()?;
+        self.released = self.released.min(self.exchanges.len());
+        Some(newest.start)
+    }
+
+    /// Takes out the exchanges that no byte has left of, for a new connection to the target.
+    pub(crate) fn take_unsent(&mut self, sent: u64) -> Option<Unsent> {
+        let first = (0..self.exchanges.len())
+            .find(|index| *index >= self.released || self.exchanges[*index].start >= sent)?;
+        let exchanges = self.exchanges.split_off(first);
+        self.released = self.released.min(first);
+        let from = exchanges[0].start;
+        Some(Unsent {
+            from,
+            exchanges,
+            end: self.end.take(),
+        })
+    }
+}
+
+/// Exchanges on their way to another session; offsets are still the old session's.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    /// Offset of their first byte.
+    pub(crate) from: u64,
+    pub(crate) exchanges: VecDeque<Exchange>,
+    pub(crate) end: Option<StreamEnd>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(sent: u64, received: u64) -> View {
+        View {
+            sent,
+            delivered: sent,
+            end: 300,
+            received,
+            finished: false,
+        }
+    }
+
+    fn gate() -> Gate {
+        let mut gate = Gate::new(true);
+        gate.begin(Exchange {
+            start: 0,
+            seen: 0,
+            seen_total: 0,
+        });
+        gate.begin(Exchange {
+            start: 100,
+            seen: 2000,
+            seen_total: 2000,
+        });
+        gate.begin(Exchange {
+            start: 200,
+            seen: 3000,
+            seen_total: 5000,
+        });
+        gate
+    }
+
+    const T: fn(u64) -> Instant = |ms| Instant::from_micros(ms * 1000);
+
+    #[test]
+    fn the_first_exchange_leaves_and_the_second_waits_for_its_answer() {
+        let mut gate = gate();
+        assert!(gate.pass(T(0), &view(0, 0)).opened);
+        assert_eq!(gate.limit(300), 100);
+        gate.reply(T(1), false);
+        let first_bytes = gate.pass(T(1), &view(100, 1460));
+        assert_eq!(
+            first_bytes,
+            Passage {
+                answered: 1,
+                delivered: 0,
+                opened: false
+            }
+        );
+        gate.reply(T(1), true);
+        let whole = gate.pass(T(1), &view(100, 1990));
+        assert_eq!(
+            whole,
+            Passage {
+                answered: 0,
+                delivered: 1,
+                opened: true
+            }
+        );
+        assert_eq!(gate.limit(300), 200);
+    }
+
+    #[test]
+    fn a_much_shorter_answer_counts_once_the_target_is_quiet() {
+        let mut gate = gate();
+        gate.pass(T(0), &view(0, 0));
+        gate.reply(T(1), true);
+        assert!(!gate.pass(T(1), &view(100, 50)).opened);
+        assert_eq!(gate.deadline(), Some(T(11)));
+        assert!(gate.pass(T(11), &view(100, 50)).opened);
+    }
+
+    #[test]
+    fn nothing_leaves_before_the_exchange_before_has_left_whole() {
+        let mut gate = gate();
+        gate.pass(T(0), &view(0, 0));
+        gate.reply(T(1), true);
+        assert!(!gate.pass(T(1), &view(60, 2000)).opened);
+        assert!(gate.pass(T(2), &view(100, 2000)).opened);
+    }
+
+    #[test]
+    fn switched_off_it_holds_nothing() {
+        let mut gate = Gate::new(false);
+        gate.begin(Exchange {
+            start: 0,
+            seen: 0,
+            seen_total: 0,
+        });
+        gate.begin(Exchange {
+            start: 100,
+            seen: 20,
+            seen_total: 20,
+        });
+        gate.end(StreamEnd {
+            abort: false,
+            seen: 10,
+            seen_total: 30,
+        });
+        gate.pass(T(0), &view(0, 0));
+        assert_eq!(gate.limit(300), u64::MAX);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_waits_like_a_request() {
+        let mut gate = Gate::new(true);
+        gate.begin(Exchange {
+            start: 0,
+            seen: 0,
+            seen_total: 0,
+        });
+        gate.end(StreamEnd {
+            abort: false,
+            seen: 500,
+            seen_total: 500,
+        });
+        gate.pass(T(0), &view(300, 0));
+        assert_eq!(gate.limit(300), 300);
+        gate.reply(T(1), true);
+        gate.pass(T(1), &view(300, 500));
+        assert_eq!(gate.limit(300), u64::MAX);
+    }
+
+    #[test]
+    fn a_reset_waits_until_everything_has_arrived_and_an_answer_has_begun() {
+        let mut gate = Gate::new(true);
+        gate.begin(Exchange {
+            start: 0,
+            seen: 0,
+            seen_total: 0,
+        });
+        gate.end(StreamEnd {
+            abort: true,
+            seen: 0,
+            seen_total: 0,
+        });
+        gate.pass(T(0), &view(200, 0));
+        assert!(!gate.abort_is_due());
+        gate.pass(T(5), &view(300, 0));
+        assert!(!gate.abort_is_due());
+        gate.reply(T(6), true);
+        gate.pass(T(6), &view(300, 10));
+        assert!(gate.abort_is_due());
+    }
+
+    #[test]
+    fn unsent_exchanges_can_move_to_another_session() {
+        let mut gate = gate();
+        gate.pass(T(0), &view(0, 0));
+        let unsent = gate.take_unsent(40).unwrap();
+        assert_eq!((unsent.from, unsent.exchanges.len()), (100, 2));
+        assert_eq!(
+            gate.close(&View {
+                end: 100,
+                ..view(40, 0)
+            }),
+            (0, 1)
+        );
+    }
+}

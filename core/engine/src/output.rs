@@ -1,0 +1,152 @@
+//! What goes in and out of the engine besides captured segments.
+
+use std::fmt;
+
+use tcpcopy_packet::{Endpoint, FourTuple};
+
+use crate::ledger::DropReason;
+use crate::time::Instant;
+
+/// Names a session towards intercept and in logs. It is never used twice by one engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    pub(crate) const fn new(serial: u32, place: u32) -> Self {
+        Self((serial as u64) << 32 | place as u64)
+    }
+
+    pub(crate) const fn serial(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) const fn place(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The id as the tunnel carries it.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The id that [`as_u64`](Self::as_u64) gave; any other number names a session that ended.
+    #[must_use]
+    pub const fn from_u64(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}.{}", self.place(), self.serial())
+    }
+}
+
+/// What intercept has to know before a session's SYN may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The session.
+    pub session: SessionId,
+    /// From the source that stands for the client to the target.
+    pub tuple: FourTuple,
+    /// The initial sequence number of our SYN.
+    pub iss: u32,
+}
+
+/// A session that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// The session.
+    pub session: SessionId,
+    /// The captured client.
+    pub client: Endpoint,
+    /// From the source that stood for the client to the target.
+    pub tuple: FourTuple,
+    /// Client bytes that were to be sent.
+    pub captured_bytes: u64,
+    /// Those that the target acknowledged.
+    pub delivered_bytes: u64,
+    /// Target bytes received.
+    pub received_bytes: u64,
+    /// Why it ended, unless both sides closed.
+    pub reason: Option<DropReason>,
+}
+
+/// What the engine wants done; see [`Engine::poll_output`](crate::Engine::poll_output).
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Send this IP packet to the target.
+    Packet(&'a [u8]),
+    /// Tell intercept of a session, and the engine when it has confirmed.
+    Register(Registration),
+    /// Tell intercept that a session is over.
+    Unregister(SessionId),
+    /// A session ended; for whoever keeps a log.
+    Record(SessionRecord),
+    /// Nothing more to do before this moment, or before the next input.
+    Timeout(Option<Instant>),
+}
+
+/// What happened on the way to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamEvent {
+    /// intercept has confirmed the session: its SYN may leave.
+    Registered(SessionId),
+    /// intercept won't take the session.
+    RegistrationRefused(SessionId),
+    /// The tunnel is usable, for the first time or again: all live sessions are registered.
+    TunnelUp,
+    /// The tunnel is gone for now: new sessions wait, others repair themselves later.
+    TunnelDown,
+    /// The tunnel won't come back: all sessions end.
+    TunnelLost,
+}
+
+/// What happened to the capture that is not a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureEvent {
+    /// The kernel had no room for this many packets.
+    RingDropped(u64),
+    /// A packet whose headers can't be trusted.
+    Malformed,
+    /// A fragment of an IP packet.
+    Fragment,
+    /// A packet that is not TCP.
+    NotTcp,
+}
+
+/// How [`Engine::shut_down`](crate::Engine::shut_down) goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutDown {
+    /// Deliver what was captured, but no longer than until then.
+    Drain {
+        /// After this moment, what is left is dropped.
+        deadline: Instant,
+    },
+    /// Drop what is left.
+    Now,
+}
+
+/// How much the engine holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Captured connections known.
+    pub connections: u64,
+    /// Sessions towards the target, those that only linger included.
+    pub sessions: u64,
+    /// Captured bytes not acknowledged by the target, of all sessions, and those held until a
+    /// hole in the capture is filled.
+    pub buffered_bytes: u64,
+}
+
+/// What is neither delivered nor dropped, counted session by session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// Connections (and copies) whose session is not established yet.
+    pub connections: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Bytes.
+    pub bytes: u64,
+}

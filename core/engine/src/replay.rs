@@ -1,0 +1,558 @@
+//! The replaying half of the engine: all sessions, what they have to send, and when.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use slab::Slab;
+use tcpcopy_packet::{Endpoint, Segment};
+
+use crate::allocator::{AllocateError, TupleAllocator};
+use crate::config::EngineConfig;
+use crate::ledger::{DropReason, Ledger};
+use crate::mirror::SynOffer;
+use crate::output::{Output, Registration, SessionId, SessionRecord, UpstreamEvent};
+use crate::session::{Carried, Fate, Home, Session};
+use crate::time::Instant;
+use crate::timer::TimerQueue;
+
+/// Names a session inside the engine.
+pub(crate) type SessionKey = SessionId;
+
+/// What a connection has to learn about one of its slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HomeNews {
+    /// The session is over; the next request boundary opens another.
+    Ended {
+        home: Home,
+        reason: DropReason,
+        owes_connection: bool,
+    },
+    /// Another session goes on in its place.
+    Moved { home: Home, session: SessionKey },
+}
+
+/// What one session says about the others: everything a new one has to be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) client: Endpoint,
+    pub(crate) target: Endpoint,
+    pub(crate) copy: u16,
+    pub(crate) offer: SynOffer,
+    pub(crate) home: Option<Home>,
+    pub(crate) owes_connection: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) config: EngineConfig,
+    pub(crate) ledger: Ledger,
+    pub(crate) news: VecDeque<HomeNews>,
+    sessions: Slab<(u32, Session)>,
+    next_serial: u32,
+    allocator: TupleAllocator,
+    seed: u64,
+    timers: TimerQueue<SessionId>,
+    /// Sessions that may have something to send.
+    ready: VecDeque<SessionId>,
+    notices: VecDeque<Notice>,
+    packet: Vec<u8>,
+    buffered_bytes: u64,
+    tunnel_is_up: bool,
+    /// Lingering sessions end as soon as they have nothing to send.
+    is_closing: bool,
+}
+
+/// Outputs that are not packets.
+#[derive(Debug)]
+enum Notice {
+    Register(Registration),
+    Unregister(SessionId),
+    Record(SessionRecord),
+}
+
+impl Replay {
+    pub(crate) fn new(config: EngineConfig, seed: u64) -> Self {
+        let allocator = TupleAllocator::new(
+            config.client_pool.clone(),
+            config.localhost_replacement,
+            config.port_shift,
+            config.ownership,
+            seed,
+        );
+        Self {
+            config,
+            ledger: Ledger::default(),
+            news: VecDeque::new(),
+            sessions: Slab::new(),
+            next_serial: 0,
+            allocator,
+            seed,
+            timers: TimerQueue::new(),
+            ready: VecDeque::new(),
+            notices: VecDeque::new(),
+            packet: Vec::with_capacity(2048),
+            buffered_bytes: 0,
+            tunnel_is_up: false,
+            is_closing: false,
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().map(|(_, (_, session))| session)
+    }
+
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.buffered_bytes
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        match self.sessions.get_mut(key.place() as usize) {
+            Some((serial, session)) if *serial == key.serial() => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Opens a session towards the target; its SYN leaves once intercept has confirmed it.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        opening: Opening,
+    ) -> Result<SessionKey, DropReason> {
+        let Opening {
+            client,
+            target,
+            copy,
+            offer,
+            home,
+            owes_connection,
+        } = opening;
+        let tuple = self
+            .allocator
+            .allocate(client, target, copy)
+            .map_err(|error| match error {
+                AllocateError::NoTupleLeft => DropReason::NoTupleLeft,
+                AllocateError::AddressFamily => DropReason::AddressFamily,
+            })?;
+        let mut session = Session::new(now, tuple, client, copy, offer, &self.config, self.seed);
+        session.home = home;
+        session.owes_connection = owes_connection;
+        let iss = session.iss().value();
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let place = self.sessions.insert((serial, session));
+        let key = SessionId::new(
+            serial,
+            u32::try_from(place).expect("fewer than 2^32 sessions"),
+        );
+        if self.tunnel_is_up {
+            self.notices.push_back(Notice::Register(Registration {
+                session: key,
+                tuple,
+                iss,
+            }));
+        }
+        self.reschedule(key);
+        Ok(key)
+    }
+
+    /// A new exchange begins in a session.
+    pub(crate) fn begin(&mut self, key: SessionKey, seen: u64) {
+        self.touch(key, |session, replay| session.begin(seen, replay.ledger));
+    }
+
+    /// Client bytes for a session. Returns false when the session is gone, or ended here for want
+    /// of memory; the bytes are not in the account then.
+    pub(crate) fn push(&mut self, now: Instant, key: SessionKey, chunk: Bytes) -> bool {
+        if self.buffered_bytes + chunk.len() as u64 > self.config.memory_budget_bytes {
+            self.fail(now, key, DropReason::MemoryBudget);
+            return false;
+        }
+        self.touch(key, |session, replay| {
+            session.push(now, chunk, replay.ledger)
+        })
+    }
+
+    /// The client has answered the origin's SYN-ACK.
+    pub(crate) fn client_established(&mut self, key: SessionKey, rtt: std::time::Duration) {
+        self.touch(key, |session, _| session.client_established(rtt));
+    }
+
+    /// The client advertises another window.
+    pub(crate) fn follow_window(&mut self, key: SessionKey, window: u16) {
+        if let Some(session) = self.session_mut(key) {
+            session.follow_window(window);
+        }
+    }
+
+    /// The client has closed (`abort`: reset) its connection.
+    pub(crate) fn end_stream(&mut self, now: Instant, key: SessionKey, abort: bool, seen: u64) {
+        self.touch(key, |session, replay| {
+            session.end_stream(now, abort, seen, replay.ledger);
+        });
+    }
+
+    /// The captured stream has a permanent hole here.
+    pub(crate) fn cut(&mut self, now: Instant, key: SessionKey, reason: DropReason) {
+        self.touch(key, |session, replay| {
+            session.home = None;
+            session.cut(now, reason, replay.ledger);
+        });
+    }
+
+    /// The session belongs to no connection any more; it delivers what it has and closes.
+    pub(crate) fn detach(&mut self, now: Instant, key: SessionKey) {
+        self.touch(key, |session, replay| {
+            session.home = None;
+            session.end_stream(now, true, 0, replay.ledger);
+        });
+        // A client that reuses its port is done with the old connection: so is the tuple.
+        if self
+            .session_mut(key)
+            .is_some_and(|session| session.is_lingering())
+        {
+            self.remove(key, DropReason::PortReused);
+        }
+    }
+
+    /// Closes a session towards the target, and leaves it to itself.
+    pub(crate) fn finish(&mut self, now: Instant, key: SessionKey) {
+        self.touch(key, |session, replay| {
+            session.home = None;
+            session.finish(now, replay.ledger);
+        });
+    }
+
+    /// Whether the target has closed, so that the next request needs another session.
+    pub(crate) fn target_finished(&mut self, key: SessionKey) -> bool {
+        self.session_mut(key)
+            .is_none_or(|session| session.target_finished())
+    }
+
+    /// A segment of the target.
+    pub(crate) fn reply(&mut self, now: Instant, key: SessionKey, segment: &Segment<'_>) {
+        let mut fate = None;
+        let known = self.touch(key, |session, replay| {
+            fate = session.reply(now, segment, replay.ledger);
+        });
+        if !known {
+            self.ledger.upstream.stale_replies += 1;
+            return;
+        }
+        if let Some(session) = self.session_mut(key)
+            && (session.target_finished() || fate.is_some())
+            && !session.is_settled
+        {
+            self.carry_over(now, key);
+        }
+        self.apply(now, key, fate);
+    }
+
+    pub(crate) fn upstream_event(&mut self, now: Instant, event: UpstreamEvent) {
+        match event {
+            UpstreamEvent::Registered(key) => {
+                self.touch(key, |session, _| session.registered(now));
+            }
+            UpstreamEvent::RegistrationRefused(key) => {
+                self.fail(now, key, DropReason::InterceptRefused);
+            }
+            UpstreamEvent::TunnelUp => {
+                self.tunnel_is_up = true;
+                for (place, (serial, session)) in &self.sessions {
+                    let registration = Registration {
+                        session: SessionId::new(*serial, place as u32),
+                        tuple: session.tuple(),
+                        iss: session.iss().value(),
+                    };
+                    self.notices.push_back(Notice::Register(registration));
+                }
+            }
+            UpstreamEvent::TunnelDown => self.tunnel_is_up = false,
+            UpstreamEvent::TunnelLost => {
+                self.tunnel_is_up = false;
+                self.end_all(now, DropReason::TunnelDown);
+            }
+        }
+    }
+
+    /// Ends every session: RSTs leave, nothing is waited for.
+    pub(crate) fn end_all(&mut self, now: Instant, reason: DropReason) {
+        self.is_closing = true;
+        let keys: Vec<SessionKey> = self.keys().collect();
+        for key in keys {
+            self.fail(now, key, reason);
+            self.enqueue(key);
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = SessionKey> + '_ {
+        self.sessions
+            .iter()
+            .map(|(place, (serial, _))| SessionId::new(*serial, place as u32))
+    }
+
+    /// Sessions whose connection is still under way end like a client that closes.
+    pub(crate) fn finish_all(&mut self, now: Instant) {
+        let keys: Vec<SessionKey> = self.keys().collect();
+        for key in keys {
+            self.touch(key, |session, replay| {
+                session.end_stream(now, false, 1, replay.ledger);
+            });
+        }
+    }
+
+    pub(crate) fn timeout(&mut self, now: Instant) {
+        while let Some(key) = self.timers.pop_due(now) {
+            let mut fate = None;
+            self.touch(key, |session, replay| {
+                session.scheduled_at = None;
+                fate = session.timeout(now, replay.config, replay.ledger);
+            });
+            self.apply(now, key, fate);
+        }
+    }
+
+    /// Looks for the next thing to do; [`output`](Self::output) has it then. False when there is
+    /// nothing before the next input or timeout.
+    pub(crate) fn prepare_output(&mut self, now: Instant) -> bool {
+        loop {
+            if !self.notices.is_empty() {
+                self.packet.clear();
+                return true;
+            }
+            let Some(&key) = self.ready.front() else {
+                return false;
+            };
+            if let Some((serial, session)) = self.sessions.get_mut(key.place() as usize)
+                && *serial == key.serial()
+            {
+                let before = session.memory_bytes();
+                let has_packet = session.poll_transmit(now, &mut self.packet, &mut self.ledger);
+                self.buffered_bytes = self.buffered_bytes + session.memory_bytes() - before;
+                if has_packet {
+                    return true;
+                }
+                session.is_queued = false;
+            }
+            self.ready.pop_front();
+            self.after_transmit(key);
+        }
+    }
+
+    /// What [`prepare_output`](Self::prepare_output) found.
+    pub(crate) fn output(&mut self) -> Output<'_> {
+        match self.notices.pop_front() {
+            None => Output::Packet(&self.packet),
+            Some(Notice::Register(registration)) => Output::Register(registration),
+            Some(Notice::Unregister(session)) => Output::Unregister(session),
+            Some(Notice::Record(record)) => Output::Record(record),
+        }
+    }
+
+    fn after_transmit(&mut self, key: SessionKey) {
+        let closing = self.is_closing;
+        match self.session_mut(key) {
+            Some(session) if closing && session.is_lingering() => {
+                self.remove(key, DropReason::ShutDown);
+            }
+            Some(session) => {
+                if session.is_lingering() && !session.is_settled {
+                    // The account needs nothing more from the target.
+                    self.settle(key, DropReason::ClientReset);
+                }
+                self.reschedule(key);
+            }
+            None => {}
+        }
+    }
+
+    /// Runs `action` on a session and keeps the engine's sums in step. False when it is gone.
+    fn touch(
+        &mut self,
+        key: SessionKey,
+        action: impl FnOnce(&mut Session, &mut Context<'_>),
+    ) -> bool {
+        let Some((serial, session)) = self.sessions.get_mut(key.place() as usize) else {
+            return false;
+        };
+        if *serial != key.serial() {
+            return false;
+        }
+        let before = session.memory_bytes();
+        action(
+            session,
+            &mut Context {
+                config: &self.config,
+                ledger: &mut self.ledger,
+            },
+        );
+        self.buffered_bytes = self.buffered_bytes + session.memory_bytes() - before;
+        if !std::mem::replace(&mut session.is_queued, true) {
+            self.ready.push_back(key);
+        }
+        true
+    }
+
+    fn enqueue(&mut self, key: SessionKey) {
+        self.touch(key, |_, _| {});
+    }
+
+    fn reschedule(&mut self, key: SessionKey) {
+        let config = &self.config;
+        let Some((_, session)) = self.sessions.get_mut(key.place() as usize) else {
+            return;
+        };
+        let Some(at) = session.deadline(config) else {
+            return;
+        };
+        if session.scheduled_at.is_none_or(|scheduled| at < scheduled) {
+            session.scheduled_at = Some(at);
+            self.timers.schedule(key, at);
+        }
+    }
+
+    fn apply(&mut self, now: Instant, key: SessionKey, fate: Option<Fate>) {
+        match fate {
+            None => {}
+            Some(Fate::Done) => {
+                if self
+                    .session_mut(key)
+                    .is_some_and(|session| !session.is_lingering())
+                {
+                    self.fail(now, key, DropReason::IdleTimeout);
+                } else {
+                    self.remove(key, DropReason::TargetClosed);
+                }
+            }
+            Some(Fate::Failed(reason)) => self.fail(now, key, reason),
+        }
+    }
+
+    /// Ends a session for `reason`: a RST, where the target still holds a connection, and out.
+    fn fail(&mut self, now: Instant, key: SessionKey, reason: DropReason) {
+        self.settle(key, reason);
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        session.abort(now);
+        if session.is_lingering() && !session.has_reset_to_send() {
+            self.remove(key, reason);
+        } else {
+            self.enqueue(key);
+        }
+    }
+
+    /// Closes a session's account and tells its connection.
+    fn settle(&mut self, key: SessionKey, reason: DropReason) {
+        let Some((serial, session)) = self.sessions.get_mut(key.place() as usize) else {
+            return;
+        };
+        if *serial != key.serial() || session.is_settled {
+            return;
+        }
+        self.buffered_bytes -= session.memory_bytes();
+        session.settle(reason, &mut self.ledger);
+        let owes_connection = std::mem::take(&mut session.owes_connection);
+        match session.home.take() {
+            Some(home) => self.news.push_back(HomeNews::Ended {
+                home,
+                reason,
+                owes_connection,
+            }),
+            None if owes_connection => self.ledger.connections.drop(reason, 1),
+            None => {}
+        }
+        let (captured_bytes, delivered_bytes, received_bytes) = session.byte_counts();
+        let failed = delivered_bytes < captured_bytes || owes_connection;
+        self.notices.push_back(Notice::Record(SessionRecord {
+            session: key,
+            client: session.client,
+            tuple: session.tuple(),
+            captured_bytes,
+            delivered_bytes,
+            received_bytes,
+            reason: failed.then_some(reason),
+        }));
+    }
+
+    fn remove(&mut self, key: SessionKey, reason: DropReason) {
+        self.settle(key, reason);
+        if self.session_mut(key).is_none() {
+            return;
+        }
+        let (_, session) = self.sessions.remove(key.place() as usize);
+        self.allocator.release(session.tuple());
+        self.notices.push_back(Notice::Unregister(key));
+    }
+
+    /// The target has closed while requests wait: those that have not left go on in a new session.
+    fn carry_over(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        let before = session.memory_bytes();
+        let Some(carried) = session.take_unsent() else {
+            return;
+        };
+        let freed = before - session.memory_bytes();
+        let home = session.home.take();
+        let opening = Opening {
+            client: session.client,
+            target: session.tuple().destination,
+            copy: session.copy,
+            offer: session.offer(),
+            home,
+            owes_connection: false,
+        };
+        self.buffered_bytes -= freed;
+        match self.open(now, opening) {
+            Ok(successor) => self.hand_over(now, key, successor, home, carried),
+            Err(reason) => {
+                self.ledger.bytes.drop(reason, carried.byte_count());
+                self.ledger.requests.drop(reason, carried.request_count());
+                if let Some(home) = home {
+                    let owes_connection = false;
+                    self.news.push_back(HomeNews::Ended {
+                        home,
+                        reason,
+                        owes_connection,
+                    });
+                }
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        successor: SessionKey,
+        home: Option<Home>,
+        carried: Carried,
+    ) {
+        self.touch(successor, |session, replay| {
+            session.client_established(std::time::Duration::ZERO);
+            session.adopt(now, carried, replay.ledger);
+        });
+        if let Some(home) = home {
+            self.news.push_back(HomeNews::Moved {
+                home,
+                session: successor,
+            });
+        }
+        self.finish(now, key);
+    }
+}
+
+/// What a session may use of its engine.
+struct Context<'a> {
+    config: &'a EngineConfig,
+    ledger: &'a mut Ledger,
+}

@@ -1,0 +1,168 @@
+//! What a capture at the origin sees of a conversation: a real client's segments, with everything
+//! that real networks and real captures do to them.
+
+mod segmenter;
+mod writer;
+
+use std::ops::Range;
+
+use tcpcopy_packet::{FourTuple, TcpFlags, TcpOptions};
+
+use crate::conversation::Conversation;
+use crate::events::{MILLISECOND_US, Micros};
+use crate::rng::Rng;
+use crate::wire::Header;
+pub(crate) use segmenter::Cut;
+
+/// How the captured client's TCP looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientShape {
+    pub(crate) client_seq: u32,
+    pub(crate) origin_seq: u32,
+    pub(crate) round_trip_us: Micros,
+    pub(crate) mss: u16,
+    pub(crate) window_scale: Option<u8>,
+    pub(crate) sack: bool,
+    pub(crate) timestamps: bool,
+    pub(crate) cut: Cut,
+    /// Answers are acknowledged by the next request only.
+    pub(crate) piggybacked_acks: bool,
+    /// The client probes an idle connection.
+    pub(crate) keepalive: bool,
+    /// The capture also sees what the origin sends.
+    pub(crate) origin_visible: bool,
+}
+
+impl Default for ClientShape {
+    fn default() -> Self {
+        Self {
+            client_seq: 1_000_000,
+            origin_seq: 5_000_000,
+            round_trip_us: 2 * MILLISECOND_US,
+            mss: 1460,
+            window_scale: Some(7),
+            sack: true,
+            timestamps: true,
+            cut: Cut::Mss,
+            piggybacked_acks: false,
+            keepalive: false,
+            origin_visible: false,
+        }
+    }
+}
+
+/// What happens to the client's data before and in the capture, per thousand data segments.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Disturbance {
+    /// Lost on the way and seen only when the client sends it again, after what followed.
+    pub(crate) late_permille: u32,
+    /// Seen after the segment that followed it.
+    pub(crate) swapped_permille: u32,
+    /// Seen twice.
+    pub(crate) duplicate_permille: u32,
+    /// Sent again with other boundaries.
+    pub(crate) overlap_permille: u32,
+    /// Never seen, though the origin got it.
+    pub(crate) hole_permille: u32,
+    /// So many thousandths of the segments come before the capture begins.
+    pub(crate) joined_permille: u32,
+}
+
+/// One captured segment; the client's payload is a range of its stream.
+#[derive(Clone, Debug)]
+pub(crate) struct CapturedSegment {
+    pub(crate) at_us: Micros,
+    pub(crate) header: Header,
+    /// `None` for the origin's segments, whose bytes nobody looks at.
+    pub(crate) range: Option<Range<u64>>,
+}
+
+/// One connection as captured.
+#[derive(Clone, Debug)]
+pub(crate) struct CapturedConnection {
+    pub(crate) conversation: Conversation,
+    pub(crate) stream: Vec<u8>,
+    /// In order of time.
+    pub(crate) segments: Vec<CapturedSegment>,
+    /// Ranges of the stream that the capture never saw.
+    pub(crate) holes: Vec<Range<u64>>,
+}
+
+impl CapturedConnection {
+    pub(crate) fn new(
+        conversation: Conversation,
+        shape: ClientShape,
+        disturbance: Disturbance,
+        rng: &mut Rng,
+    ) -> Self {
+        let stream = conversation.stream();
+        let mut writer = writer::Writer::new(&conversation, shape, disturbance, rng);
+        writer.write();
+        let (mut segments, mut holes) = writer.finish();
+        let first_seen = segments.len() * disturbance.joined_permille as usize / 1000;
+        for missed in segments.drain(..first_seen) {
+            holes.extend(missed.range.filter(|range| !range.is_empty()));
+        }
+        let seen: Vec<Range<u64>> = segments
+            .iter()
+            .filter_map(|segment| segment.range.clone())
+            .collect();
+        let holes = subtract(holes, &seen);
+        Self {
+            conversation,
+            stream,
+            segments,
+            holes,
+        }
+    }
+
+    /// Whether the capture saw the SYN.
+    pub(crate) fn has_start(&self) -> bool {
+        self.segments
+            .first()
+            .is_some_and(|first| first.header.flags.contains(TcpFlags::SYN))
+    }
+
+    /// Bytes of the stream the capture saw.
+    pub(crate) fn seen_bytes(&self) -> u64 {
+        self.stream.len() as u64
+            - self
+                .holes
+                .iter()
+                .map(|hole| hole.end - hole.start)
+                .sum::<u64>()
+    }
+}
+
+/// What is left of `holes` without `seen`, in order and without overlap.
+fn subtract(holes: Vec<Range<u64>>, seen: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut left = holes;
+    for cover in seen.iter().filter(|cover| !cover.is_empty()) {
+        left = left
+            .into_iter()
+            .flat_map(|hole| {
+                let before = hole.start..hole.end.min(cover.start);
+                let after = hole.start.max(cover.end)..hole.end;
+                [before, after]
+                    .into_iter()
+                    .filter(|part| part.start < part.end)
+            })
+            .collect();
+    }
+    left.sort_by_key(|hole| hole.start);
+    left.dedup();
+    left
+}
+
+/// A header with the client's usual fields.
+fn header(tuple: FourTuple, flags: TcpFlags, options: TcpOptions) -> Header {
+    Header {
+        tuple,
+        seq: 0,
+        ack: 0,
+        flags,
+        window: 502,
+        options,
+        payload_len: 0,
+    }
+}

@@ -1,0 +1,197 @@
+//! What must hold after a run.
+
+use std::collections::BTreeMap;
+
+use tcpcopy_engine::DropReason;
+use tcpcopy_packet::Endpoint;
+
+use crate::capture::CapturedConnection;
+use crate::conversation::Ending;
+use crate::harness::Outcome;
+use crate::scenario::Scenario;
+use crate::target::Accepted;
+
+/// What is expected of the streams at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// Every stream arrived whole, once for each copy.
+    Whole,
+    /// What arrived are pieces of the streams, in order, each from a request boundary on.
+    Pieces,
+}
+
+/// What is expected of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    pub(crate) streams: Streams,
+    /// The only reasons for which something may be dropped.
+    pub(crate) drops: &'a [DropReason],
+}
+
+impl Expected<'static> {
+    /// Everything arrives.
+    pub(crate) const ALL: Self = Self { streams: Streams::Whole, drops: &[] };
+}
+
+/// Checks a run against what is expected of it, and against what must hold of any.
+pub(crate) fn check(scenario: &Scenario, outcome: &Outcome, expected: Expected<'_>) {
+    check_ledger(scenario, outcome, expected.drops);
+    match expected.streams {
+        Streams::Whole => {
+            check_whole(scenario, outcome);
+            assert_eq!(outcome.ledger.bytes.dropped_total(), 0, "bytes dropped");
+            assert_eq!(outcome.ledger.requests.dropped_total(), 0, "requests dropped");
+        }
+        Streams::Pieces => check_pieces(scenario, outcome),
+    }
+}
+
+/// The identity: captured = delivered + Σ dropped, nothing in flight; and that it counts what
+/// really was captured and really was received.
+fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
+    let ledger = &outcome.ledger;
+    let balance = ledger.balance();
+    assert!(balance.is_zero(), "the balance is not zero: {balance:#?}");
+    for (name, account) in
+        [("connections", ledger.connections), ("requests", ledger.requests), ("bytes", ledger.bytes)]
+    {
+        for (reason, &count) in account.dropped.iter() {
+            assert!(
+                count == 0 || drops.contains(&reason),
+                "{count} {name} dropped unexpectedly: {reason:?}"
+            );
+        }
+    }
+    let received: u64 = outcome.accepted.iter().map(|accepted| accepted.stream.len() as u64).sum();
+    assert!(
+        ledger.bytes.delivered <= received,
+        "{} bytes counted as delivered, the target has {received}",
+        ledger.bytes.delivered
+    );
+    let copies = u64::from(scenario.engine.copies);
+    let seen: u64 = scenario.connections.iter().map(CapturedConnection::seen_bytes).sum();
+    assert!(
+        ledger.bytes.captured <= copies * seen,
+        "{} bytes counted as captured, only {copies} times {seen} were",
+        ledger.bytes.captured
+    );
+}
+
+/// Every captured stream is at the target byte for byte, as often as there are copies.
+fn check_whole(scenario: &Scenario, outcome: &Outcome) {
+    let copies = scenario.engine.copies;
+    let expected_bytes: u64 =
+        scenario.connections.iter().map(|connection| connection.stream.len() as u64).sum();
+    assert_eq!(outcome.ledger.bytes.captured, expected_bytes * u64::from(copies), "captured bytes");
+    let engine = &scenario.engine;
+    if copies == 1 && engine.client_pool.is_empty() && engine.port_shift == 0 {
+        check_whole_by_source(scenario, outcome);
+    }
+    let mut wanted: BTreeMap<&[u8], i64> = BTreeMap::new();
+    for connection in &scenario.connections {
+        *wanted.entry(&connection.stream).or_default() += i64::from(copies);
+    }
+    for accepted in &outcome.accepted {
+        *wanted.entry(&accepted.stream).or_default() -= 1;
+    }
+    let wrong = wanted.iter().find(|(_, count)| **count != 0);
+    if let Some((stream, count)) = wrong {
+        panic!("a stream of {} bytes is missing {count} times at the target", stream.len());
+    }
+    check_closed(scenario, outcome);
+}
+
+/// The same, where the mirror has the client's own endpoint: says which byte is wrong.
+fn check_whole_by_source(scenario: &Scenario, outcome: &Outcome) {
+    for (source, connections) in by_source(&scenario.connections) {
+        let accepted = accepted_from(outcome, source);
+        assert_eq!(
+            accepted.len(),
+            connections.len(),
+            "{source}: connections at the target (received {:?} bytes, sent {:?})",
+            accepted.iter().map(|accepted| accepted.stream.len()).collect::<Vec<_>>(),
+            connections.iter().map(|connection| connection.stream.len()).collect::<Vec<_>>(),
+        );
+        for (connection, accepted) in connections.iter().zip(accepted) {
+            assert_same(source, &connection.stream, &accepted.stream);
+        }
+    }
+}
+
+fn assert_same(source: Endpoint, sent: &[u8], received: &[u8]) {
+    let wrong = sent.iter().zip(received).position(|(sent, received)| sent != received);
+    assert!(wrong.is_none(), "{source}: byte {wrong:?} differs");
+    assert_eq!(received.len(), sent.len(), "{source}: bytes received");
+}
+
+/// Where the client closed, the target has seen it close.
+fn check_closed(scenario: &Scenario, outcome: &Outcome) {
+    let copies = usize::from(scenario.engine.copies);
+    let closing = scenario.connections.iter().filter(|connection| {
+        !matches!(
+            connection.conversation.ending,
+            Ending::Reset | Ending::Abort | Ending::Open
+        )
+    });
+    let closed = outcome.accepted.iter().filter(|accepted| accepted.client_closed);
+    let [closing, closed] = [closing.count() * copies, closed.count()];
+    assert!(closed >= closing, "{closing} clients closed, the target saw {closed} do so");
+}
+
+/// Each stream at the target is a piece of the client's, the pieces in order and not overlapping;
+/// a piece begins where a request begins.
+fn check_pieces(scenario: &Scenario, outcome: &Outcome) {
+    for (source, connections) in by_source(&scenario.connections) {
+        let mut accepted = accepted_from(outcome, source)
+            .into_iter()
+            .filter(|accepted| !accepted.stream.is_empty())
+            .peekable();
+        for connection in connections {
+            let starts = connection.conversation.message_starts();
+            let mut position = 0;
+            while let Some(next) = accepted.peek() {
+                let Some(start) = place(connection, &starts, position, &next.stream) else { break };
+                position = start + next.stream.len();
+                accepted.next();
+            }
+        }
+        if let Some(stray) = accepted.next() {
+            panic!(
+                "{source}: {} bytes at the target that are no piece of the stream: {:02x?}…",
+                stray.stream.len(),
+                &stray.stream[..stray.stream.len().min(16)]
+            );
+        }
+    }
+}
+
+/// Where in the connection's stream, from `position` on and at a message's start, `piece` stands.
+fn place(
+    connection: &CapturedConnection,
+    starts: &[u64],
+    position: usize,
+    piece: &[u8],
+) -> Option<usize> {
+    starts
+        .iter()
+        .map(|start| usize::try_from(*start).expect("in memory"))
+        .filter(|start| *start >= position)
+        .find(|start| connection.stream[*start..].starts_with(piece))
+}
+
+/// Connections by the client's endpoint, each in order of time.
+fn by_source(
+    connections: &[CapturedConnection],
+) -> BTreeMap<Endpoint, Vec<&CapturedConnection>> {
+    let mut map: BTreeMap<Endpoint, Vec<&CapturedConnection>> = BTreeMap::new();
+    for connection in connections {
+        map.entry(connection.conversation.tuple.source).or_default().push(connection);
+    }
+    map.values_mut()
+        .for_each(|list| list.sort_by_key(|connection| connection.conversation.start_us));
+    map
+}
+
+fn accepted_from(outcome: &Outcome, source: Endpoint) -> Vec<&Accepted> {
+    outcome.accepted.iter().filter(|accepted| accepted.source == source).collect()
+}

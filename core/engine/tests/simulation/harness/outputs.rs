@@ -1,0 +1,139 @@
+//! What the engine puts out, and the promises about registrations that it must keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tcpcopy_engine::{Output, Registration, SessionId, SessionRecord};
+use tcpcopy_packet::{FourTuple, TcpFlags};
+
+use super::tunnel::TunnelMessage;
+use super::{Event, Simulation};
+use crate::events::Micros;
+use crate::trace::Place;
+use crate::wire::{Header, parse_verified};
+
+/// Outputs of one drain after which the engine never comes to rest.
+const MAX_OUTPUTS: u32 = 200_000;
+/// Times in a row the engine may ask for a moment that is not in the future.
+const MAX_OVERDUE: u32 = 50;
+/// Bytes of a packet that enter the trace's hash: all headers.
+const HASHED_BYTES: usize = 100;
+
+/// Which sessions the engine has registered.
+#[derive(Debug, Default)]
+pub(super) struct Registrations {
+    tuples: BTreeMap<u64, FourTuple>,
+    live: BTreeSet<FourTuple>,
+    /// Confirmed since the tunnel last changed.
+    confirmed: BTreeSet<FourTuple>,
+    /// Asked for since the tunnel last changed.
+    asked: BTreeSet<u64>,
+    overdue: (Micros, u32),
+}
+
+impl Registrations {
+    fn register(&mut self, registration: &Registration) {
+        let id = registration.session.as_u64();
+        assert!(self.asked.insert(id), "registered twice: {registration:?}");
+        match self.tuples.insert(id, registration.tuple) {
+            Some(before) => assert_eq!(before, registration.tuple, "a session changed its tuple"),
+            None => assert!(
+                self.live.insert(registration.tuple),
+                "two live sessions of one tuple: {registration:?}"
+            ),
+        }
+    }
+
+    fn unregister(&mut self, session: SessionId) {
+        let tuple = self.tuples.remove(&session.as_u64());
+        let tuple = tuple.unwrap_or_else(|| panic!("{session:?} was never registered"));
+        self.asked.remove(&session.as_u64());
+        self.live.remove(&tuple);
+        self.confirmed.remove(&tuple);
+    }
+
+    pub(super) fn confirm(&mut self, session: SessionId) {
+        if let Some(tuple) = self.tuples.get(&session.as_u64()) {
+            self.confirmed.insert(*tuple);
+        }
+    }
+
+    pub(super) fn tunnel_changed(&mut self) {
+        self.confirmed.clear();
+        self.asked.clear();
+    }
+
+    fn check_packet(&self, header: &Header) {
+        assert!(self.live.contains(&header.tuple), "a packet of no session: {header}");
+        assert!(
+            !header.flags.contains(TcpFlags::SYN) || self.confirmed.contains(&header.tuple),
+            "a SYN left before its registration was confirmed: {header}"
+        );
+    }
+}
+
+/// An output without its borrow of the engine.
+enum Owned {
+    Packet(Vec<u8>),
+    Register(Registration),
+    Unregister(SessionId),
+    Record(SessionRecord),
+    Timeout(Option<Micros>),
+}
+
+impl Simulation<'_> {
+    /// Takes all outputs until the engine rests.
+    pub(super) fn drain_engine(&mut self) {
+        for _ in 0..MAX_OUTPUTS {
+            let output = match self.engine.poll_output(self.now()) {
+                Output::Packet(packet) => Owned::Packet(packet.to_vec()),
+                Output::Register(registration) => Owned::Register(registration),
+                Output::Unregister(session) => Owned::Unregister(session),
+                Output::Record(record) => Owned::Record(record),
+                Output::Timeout(at) => Owned::Timeout(at.map(|at| at.as_micros())),
+            };
+            match output {
+                Owned::Packet(packet) => self.packet(packet),
+                Owned::Register(registration) => {
+                    self.trace.note(self.now_us, format!("{registration:?}"));
+                    self.registrations.register(&registration);
+                    let message = TunnelMessage::Register(registration.session, registration.tuple);
+                    self.tunnel_send(message);
+                }
+                Owned::Unregister(session) => {
+                    self.trace.note(self.now_us, format!("unregister {session:?}"));
+                    self.registrations.unregister(session);
+                    self.tunnel_send(TunnelMessage::Unregister(session));
+                }
+                Owned::Record(record) => {
+                    self.trace.note(self.now_us, format!("{record:?}"));
+                    self.records.push(record);
+                }
+                Owned::Timeout(at) => return self.rest_until(at),
+            }
+        }
+        panic!("the engine never rests at {} µs", self.now_us);
+    }
+
+    fn rest_until(&mut self, at: Option<Micros>) {
+        self.engine_at = at;
+        let overdue = &mut self.registrations.overdue;
+        if at.is_none_or(|at| at > self.now_us) || overdue.0 != self.now_us {
+            *overdue = (self.now_us, 0);
+            return;
+        }
+        overdue.1 += 1;
+        assert!(overdue.1 < MAX_OVERDUE, "the engine asks for {at:?} at {} µs", self.now_us);
+    }
+
+    fn packet(&mut self, packet: Vec<u8>) {
+        self.trace.hash_bytes(self.now_us, &packet[..packet.len().min(HASHED_BYTES)]);
+        let header = Header::of(&parse_verified(&packet));
+        self.trace.segment(self.now_us, Place::Sent, &header);
+        let mtu = usize::from(self.scenario.engine.mtu);
+        assert!(packet.len() <= mtu, "{} bytes are over the MTU of {mtu}: {header}", packet.len());
+        self.registrations.check_packet(&header);
+        for arrival_us in self.to_target.carry(self.now_us) {
+            self.queue.push(arrival_us, Event::ReachesTarget(packet.clone()));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! A deterministic simulation of a replay: captured clients, the engine, lossy links, a model
+//! target and a model intercept, on one virtual clock and from one seed.
+//!
+//! - [`conversation`], [`capture`], [`mix`]: what clients say, and what a capture sees of it
+//! - [`target`], [`intercept`], [`link`]: the other nodes
+//! - [`harness`], [`scenario`], [`check`]: a run and what must hold after it
+//! - [`generated`], [`named`], [`table`]: the tests; [`models`] tests the models by themselves
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "seeds and traces of failures"
+)]
+#![allow(dead_code, unused_imports, reason = "until the engine is there")]
+
+mod capture;
+mod conversation;
+mod events;
+mod link;
+mod mix;
+mod models;
+mod rng;
+mod scenario;
+mod target;
+mod wire;

@@ -1,0 +1,74 @@
+//! Scenarios with a name, each about one thing.
+
+mod captures;
+mod large;
+mod links;
+mod options;
+mod targets;
+mod tunnels;
+
+use crate::capture::{ClientShape, Disturbance};
+use crate::check::{Expected, check};
+use crate::events::SECOND_US;
+use crate::harness::{Outcome, run};
+use crate::mix::Mix;
+use crate::rng::Rng;
+use crate::scenario::{Family, Scenario};
+
+/// Seeds each scenario is run with.
+const SEEDS: u64 = 4;
+/// Clients of a scenario.
+const CLIENTS: u16 = 6;
+
+/// Builds a scenario with `arrange`, runs and checks it for several seeds; returns the outcomes.
+fn simulate<'e>(
+    name: &str,
+    expected: Expected<'e>,
+    arrange: impl Fn(&mut Scenario, &mut Rng),
+) -> Vec<Outcome> {
+    let seeds = match std::env::var("SIMULATION_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("SIMULATION_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..SEEDS,
+    };
+    seeds
+        .map(|seed| {
+            let mut rng = Rng::new(seed);
+            let mut scenario = Scenario::new(name, seed, Family::V4);
+            arrange(&mut scenario, &mut rng);
+            let outcome = run(&scenario);
+            println!("{name}, SIMULATION_SEED={seed}: {} µs", outcome.finished_us);
+            check(&scenario, &outcome, expected);
+            outcome
+        })
+        .collect()
+}
+
+/// Adds plain clients with conversations of `mix`.
+fn add_clients(scenario: &mut Scenario, mix: &Mix, rng: &mut Rng) {
+    add_shaped_clients(scenario, mix, ClientShape::default(), Disturbance::default(), rng);
+}
+
+fn add_shaped_clients(
+    scenario: &mut Scenario,
+    mix: &Mix,
+    shape: ClientShape,
+    disturbance: Disturbance,
+    rng: &mut Rng,
+) {
+    for index in 0..CLIENTS {
+        let tuple = Family::V4.client(index);
+        let start_us = rng.range(0, SECOND_US);
+        let conversation = mix.conversation(tuple, start_us, rng);
+        scenario.capture(conversation, shape, disturbance, rng);
+    }
+}
+
+/// How much of what was captured reached the target, over all outcomes, in percent.
+fn delivered_percent(outcomes: &[Outcome]) -> u64 {
+    let captured: u64 = outcomes.iter().map(|outcome| outcome.ledger.bytes.captured).sum();
+    let delivered: u64 = outcomes.iter().map(|outcome| outcome.ledger.bytes.delivered).sum();
+    delivered * 100 / captured.max(1)
+}
