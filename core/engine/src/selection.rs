@@ -10,12 +10,16 @@ use tcpcopy_packet::Endpoint;
 
 use crate::{Instant, Selection};
 
+/// How many lots there are: as many as a float tells apart, so that 0 and 100 per cent are exact.
+const LOT_COUNT: u64 = 1 << LOT_BITS;
+const LOT_BITS: u32 = f64::MANTISSA_DIGITS;
+
 /// From one port's lot to the next one's: 2^64 divided by the golden ratio.
 const PORT_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Decides whether a connection is replayed, once, when it begins.
 ///
-/// Every client endpoint has a lot, evenly spread from 0 to 2^64; it is replayed if its lot lies
+/// Every client endpoint has a lot, evenly spread; it is replayed if its lot lies
 /// below the share asked for. A lot never changes, so what a smaller share selects, a larger one
 /// selects too, and a client that comes back on its port is treated as before.
 #[derive(Clone, Debug)]
@@ -40,8 +44,7 @@ impl Selector {
     /// first call.
     pub fn selects(&mut self, client: Endpoint, now: Instant) -> bool {
         let percent = self.percent(now);
-        // Both bounds are exact: a share of 100 takes the largest lot, a share of 0 not even 0.
-        percent >= 100.0 || (self.lot(client) as f64) < percent / 100.0 * 2f64.powi(64)
+        (self.lot(client) as f64) < percent / 100.0 * LOT_COUNT as f64
     }
 
     /// The share of the connections that is selected at `now`, in per cent.
@@ -57,7 +60,7 @@ impl Selector {
         }
     }
 
-    /// The endpoint's lot.
+    /// The endpoint's lot, less than [`LOT_COUNT`].
     ///
     /// A hash of the whole endpoint would spread a few hundred connections only as evenly as dice
     /// do: 10 % of 500 is 37 to 63 of them. Clients take their ports more or less one after the
@@ -65,6 +68,7 @@ impl Selector {
     /// steps of the golden ratio, which fill the circle evenly from the first few on.
     fn lot(&self, client: Endpoint) -> u64 {
         let address = self.hasher.hash_one(client.address);
-        address.wrapping_add(PORT_STEP.wrapping_mul(u64::from(client.port)))
+        let spread = address.wrapping_add(PORT_STEP.wrapping_mul(u64::from(client.port)));
+        spread >> (u64::BITS - LOT_BITS)
     }
 }

@@ -143,9 +143,9 @@ impl<K: Copy> TimerQueue<K> {
         level.occupied &= !(1 << slot);
         let mut entries = std::mem::take(&mut level.slots[slot]);
         if is_lowest {
-            // The sort is stable, and entries of one moment reach a slot in the order of
-            // insertion, from above as from outside: a slot is spread before anything can be
-            // placed below it.
+            // Sorted, each goes to the end of `due`. The sort is stable, and entries of one moment
+            // reach a slot in the order of insertion, from above as from outside: a slot is
+            // spread before anything can be placed below it.
             entries.sort_by_key(|entry| entry.at);
         }
         entries.into_iter().for_each(|entry| self.place(entry));

@@ -86,6 +86,11 @@ where
         self.live.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn crowded(&self) -> usize {
+        self.crowded.len()
+    }
+
     pub(super) fn allocate(&mut self, request: &Request) -> Result<Endpoint, AllocateError> {
         let (first, count) = self.addresses(request.client.address)?;
         let start = self.start_port(request);

@@ -119,6 +119,21 @@ fn every_port_of_every_address_is_used_before_none_is_left() {
 }
 
 #[test]
+fn the_bitmap_of_an_address_lasts_until_half_its_ports_are_free() {
+    let mut allocator = plain();
+    let tuples = exhaust(&mut allocator, client(1, 40_000));
+    let half = tuples.len() / 2;
+    for (released, tuple) in (1..).zip(&tuples) {
+        assert!(allocator.release(*tuple));
+        assert_eq!(
+            allocator.v4.crowded(),
+            usize::from(released < half),
+            "{released} released"
+        );
+    }
+}
+
+#[test]
 fn a_low_port_is_only_for_the_client_that_has_it() {
     let mut allocator = plain();
     let own = allocator.allocate(client(1, 80), target(), 0).unwrap();
