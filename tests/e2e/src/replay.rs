@@ -1,69 +1,28 @@
 //! A whole replay: origin, target, intercept and tcpcopy in a lab.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use tcpcopy_lab::{Host, Lab, Nginx, NginxConfig, Output, Process, Wrk, WrkReport, wait_until};
+use tcpcopy_lab::{
+    Lab, Mode, Nginx, NginxConfig, Process, Programs, Report, Setup, Wrk, WrkReport, wait_until,
+};
 
-use crate::{Report, intercept, tcpcopy};
-
-/// The port of the tunnel.
-const TUNNEL_PORT: u16 = 36524;
-
-/// How long the programs may take to be ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The file of the lab that gets the balance.
+const REPORT: &str = "report.json";
 
 /// How long the replay may be behind after a load has ended. It is a matter of seconds; the rest
 /// is for machines that do other things at the same time.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How long tcpcopy may take to end after SIGTERM.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Where intercept runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// On the target, with NFQUEUE.
-    Target,
-    /// On the assistant, behind a route.
-    Assistant,
-}
-
-/// What a replay is made of.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// Where intercept runs.
-    pub mode: Mode,
-    /// Whether clients, servers and the mapping speak IPv6.
-    pub ipv6: bool,
-    /// The port that is replayed, on the origin as on the target; nginx serves 80.
-    pub port: u16,
-    /// More arguments for tcpcopy.
-    pub tcpcopy: Vec<String>,
-}
-
-impl Setup {
-    /// IPv4, nothing special.
-    pub fn new(mode: Mode) -> Self {
-        Self {
-            mode,
-            ipv6: false,
-            port: 80,
-            tcpcopy: Vec::new(),
-        }
-    }
-
-    /// The same over IPv6.
-    pub fn over_ipv6(self) -> Self {
-        Self { ipv6: true, ..self }
-    }
-
-    /// The same with more arguments for tcpcopy.
-    pub fn with<T: ToString>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
-        self.tcpcopy
-            .extend(arguments.into_iter().map(|argument| argument.to_string()));
-        self
-    }
+/// The programs under test, built once a test program.
+///
+/// # Panics
+/// When they can't be built.
+pub fn programs() -> &'static Programs {
+    static PROGRAMS: LazyLock<Programs> =
+        LazyLock::new(|| Programs::find().unwrap_or_else(|error| panic!("{error}")));
+    &PROGRAMS
 }
 
 /// A running replay with nginx as origin and target.
@@ -124,7 +83,8 @@ impl Replay {
     /// When it does not get ready.
     pub fn start_tcpcopy(&mut self) {
         let origin = self.lab.host("origin");
-        self.tcpcopy = Some(start_tcpcopy(&self.lab, origin, &self.setup, "report.json"));
+        let started = programs().start_tcpcopy(&self.lab, origin, &self.setup, REPORT);
+        self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
     }
 
     /// Starts intercept again after it was ended.
@@ -135,32 +95,19 @@ impl Replay {
         self.intercept = start_intercept(&self.lab, &self.setup);
     }
 
-    /// The address that clients use.
+    /// Where the clients' server listens.
     pub fn server(&self) -> SocketAddr {
-        if self.setup.ipv6 {
-            self.origin.ipv6()
-        } else {
-            self.origin.ipv4()
-        }
+        self.setup.server(self.lab.host("origin"))
     }
 
-    /// The address of the target's server.
+    /// Where the target's server listens.
     pub fn target_server(&self) -> SocketAddr {
-        if self.setup.ipv6 {
-            self.target.ipv6()
-        } else {
-            self.target.ipv4()
-        }
+        self.setup.server(self.lab.host("target"))
     }
 
     /// The address of a host in the IP version of this replay.
     pub fn address(&self, host: &str) -> IpAddr {
-        let host = self.lab.host(host);
-        if self.setup.ipv6 {
-            host.ipv6().into()
-        } else {
-            host.ipv4().into()
-        }
+        self.setup.address(self.lab.host(host))
     }
 
     /// Loads the origin from the client to the end of the load.
@@ -196,7 +143,10 @@ impl Replay {
     /// When it was not running, ends with another status than 0, or its balance is not zero.
     pub fn finish(&mut self) -> Report {
         let process = self.tcpcopy.take().expect("tcpcopy was started");
-        finish_tcpcopy(&self.lab, process, "report.json")
+        let report = Programs::finish_tcpcopy(&self.lab, process, REPORT);
+        let report = report.unwrap_or_else(|error| panic!("{error}"));
+        report.assert_balanced();
+        report
     }
 
     /// Waits until the target has as many requests as the origin, ends tcpcopy, and asserts that
@@ -238,121 +188,8 @@ pub fn assert_alike(origin: &Nginx, target: &Nginx) {
     assert!(origin == target, "as many requests, but not the same");
 }
 
-/// Starts intercept where `setup` wants it and waits until tcpcopy can connect.
 fn start_intercept(lab: &Lab, setup: &Setup) -> Process {
-    let key = key_file(lab);
-    let command = match setup.mode {
-        Mode::Target => {
-            let state = lab.path("intercept-state");
-            let command = lab.host("target").command(intercept());
-            command.args(["--port", &setup.port.to_string(), "--state-dir", &state])
-        }
-        Mode::Assistant => {
-            let command = lab.host("assistant").command(intercept());
-            command.args(["-i", "eth0", "-F", &format!("tcp src port {}", setup.port)])
-        }
-    };
-    let mut process = command
-        .args(["--key-file", &key])
-        .spawn()
-        .expect("intercept starts");
-    process
-        .wait_listening(TUNNEL_PORT)
-        .expect("intercept listens");
-    process
-}
-
-/// Starts tcpcopy on `origin` for the target's port 80 and waits until it captures.
-///
-/// # Panics
-/// When it does not get ready.
-pub fn start_tcpcopy(lab: &Lab, origin: &Host, setup: &Setup, report: &str) -> Process {
-    let target = lab.host("target");
-    let intercept = match setup.mode {
-        Mode::Target => target,
-        Mode::Assistant => lab.host("assistant"),
-    };
-    let end = |host: &Host| {
-        let address = if setup.ipv6 {
-            host.ipv6().into()
-        } else {
-            IpAddr::V4(host.ipv4())
-        };
-        SocketAddr::new(address, setup.port)
-    };
-    let transfer = format!("{}-{}", end(origin), end(target));
-    let mut process = origin
-        .command(tcpcopy())
-        .args(["-x", &transfer, "-i", "eth0"])
-        .args(["-s", &format!("{}:{TUNNEL_PORT}", intercept.ipv4())])
-        .args(["--key-file", &key_file(lab), "--report", &lab.path(report)])
-        .args(&setup.tcpcopy)
-        .spawn()
-        .expect("tcpcopy starts");
-    let ready = wait_until("tcpcopy to be ready", READY_TIMEOUT, || {
-        is_ready(&mut process)
-    });
-    assert!(
-        ready.is_ok() && process.is_running(),
-        "tcpcopy: {}",
-        process.stderr()
-    );
-    process
-}
-
-/// Ends tcpcopy with SIGTERM and reads its report, whose balance must be zero.
-///
-/// # Panics
-/// When it ends with another status than 0 or something is unaccounted for.
-pub fn finish_tcpcopy(lab: &Lab, mut process: Process, report: &str) -> Report {
-    let output = process.terminate(DRAIN_TIMEOUT).expect("tcpcopy ends");
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output;
-    assert!(
-        status.success(),
-        "tcpcopy ended with {status}\n{stdout}{stderr}"
-    );
-    let report = Report::parse(&lab.read(report).expect("tcpcopy wrote its report"));
-    report.assert_balanced();
-    report
-}
-
-/// Tells whether tcpcopy has a tunnel and captures, or has ended.
-fn is_ready(process: &mut Process) -> bool {
-    const ESTABLISHED: &str = "01";
-    if !process.is_running() {
-        return true;
-    }
-    let tunnel = format!(":{TUNNEL_PORT:04X}");
-    let has_tunnel = ["tcp", "tcp6"].iter().any(|table| {
-        let text = process.network_table(table).unwrap_or_default();
-        text.lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .any(|words| words.len() > 3 && words[2].ends_with(&tunnel) && words[3] == ESTABLISHED)
-    });
-    // The first line is a heading.
-    let captures = process
-        .network_table("packet")
-        .unwrap_or_default()
-        .lines()
-        .count()
-        > 1;
-    has_tunnel && captures
-}
-
-/// Makes the key that both programs share, once a lab, and returns its path.
-fn key_file(lab: &Lab) -> String {
-    const NAME: &str = "tunnel.key";
-    if lab.read(NAME).is_err() {
-        let command = lab
-            .host("target")
-            .command(intercept())
-            .arg("--generate-key");
-        let key = command.run().expect("intercept makes a key").stdout;
-        lab.write(NAME, key).expect("the lab takes files");
-    }
-    lab.path(NAME)
+    programs()
+        .start_intercept(lab, setup)
+        .unwrap_or_else(|error| panic!("{error}"))
 }

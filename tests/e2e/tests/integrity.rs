@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use tcpcopy_e2e::{Mode, Replay, Setup, scaled};
-use tcpcopy_lab::{Lab, Process, wait_until};
+use tcpcopy_e2e::{Replay, scaled};
+use tcpcopy_lab::{Lab, Mode, Process, Setup, wait_until};
 
 const TRAFFIC: &str = env!("CARGO_BIN_EXE_lab-traffic");
 const LARGEST_BYTES: u64 = 8 << 20;

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use tcpcopy_e2e::{Mode, Replay, Setup, load_time};
-use tcpcopy_lab::{Wrk, WrkReport, wait_until};
+use tcpcopy_e2e::{Replay, load_time};
+use tcpcopy_lab::{Mode, Setup, Wrk, WrkReport, wait_until};
 
 const CONNECTIONS: u32 = 64;
 const TIMEOUT: Duration = Duration::from_secs(90);

@@ -7,8 +7,8 @@
 use std::thread;
 use std::time::Duration;
 
-use tcpcopy_e2e::{Mode, Replay, Setup, intercept, load_time, scaled};
-use tcpcopy_lab::{PacketWatch, Process, Wrk, WrkReport, wait_until};
+use tcpcopy_e2e::{Replay, load_time, programs, scaled};
+use tcpcopy_lab::{Mode, PacketWatch, Process, Setup, Wrk, WrkReport, wait_until};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -160,9 +160,9 @@ fn intercept_fails_closed_comes_back_and_is_cleaned_up_after() {
         "a dead intercept must let nothing pass"
     );
     let target = replay.lab.host("target");
-    let state = replay.lab.path("intercept-state");
+    let state = programs().state_dir(&replay.lab);
     target
-        .command(intercept())
+        .command(&programs().intercept)
         .args(["--cleanup", "--state-dir", &state])
         .run()
         .unwrap();

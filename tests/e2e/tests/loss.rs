@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use tcpcopy_e2e::{Mode, Replay, Setup, load_time};
-use tcpcopy_lab::Wrk;
+use tcpcopy_e2e::{Replay, load_time};
+use tcpcopy_lab::{Mode, Setup, Wrk};
 
 fn nothing_is_lost_at(percent: f64, mode: Mode) {
     let Some(mut replay) = Replay::start(Setup::new(mode)) else {

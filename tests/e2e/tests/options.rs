@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use tcpcopy_e2e::{Mode, Replay, Setup, load_time};
-use tcpcopy_lab::Wrk;
+use tcpcopy_e2e::{Replay, load_time};
+use tcpcopy_lab::{Mode, Setup, Wrk};
 
 #[test]
 fn n_3_gives_three_times_the_requests() {

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use tcpcopy_e2e::{Mode, Replay, Setup, finish_tcpcopy, load_time, start_tcpcopy};
-use tcpcopy_lab::{Nginx, NginxConfig, Wrk, wait_until};
+use tcpcopy_e2e::{Replay, load_time, programs};
+use tcpcopy_lab::{Mode, Nginx, NginxConfig, Programs, Setup, Wrk, wait_until};
 
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ fn the_target_gets_the_sum(mode: Mode) {
     replay.lab.add_host("client2", [1, 2]).unwrap();
     let second = replay.lab.host("origin2");
     let nginx = Nginx::start(second, &NginxConfig::default()).unwrap();
-    let tcpcopy = start_tcpcopy(&replay.lab, second, &setup, "second.json");
+    let tcpcopy = programs()
+        .start_tcpcopy(&replay.lab, second, &setup, "second.json")
+        .unwrap();
 
     let load = Wrk::keep_alive(nginx.ipv4(), 32, load_time()).at_rate(1_000);
     let mut running = load.spawn(replay.lab.host("client2")).unwrap();
@@ -37,7 +39,7 @@ fn the_target_gets_the_sum(mode: Mode) {
     })
     .unwrap_or_else(|error| panic!("{error}: {:?}", counts()));
     let ([one, other], _) = counts();
-    let second = finish_tcpcopy(&replay.lab, tcpcopy, "second.json");
+    let second = Programs::finish_tcpcopy(&replay.lab, tcpcopy, "second.json").unwrap();
     let first = replay.finish();
     for (report, requests) in [(first, one), (second, other)] {
         report.assert_nothing_lost();

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use tcpcopy_e2e::{Mode, Replay, Setup, load_time};
-use tcpcopy_lab::Wrk;
+use tcpcopy_e2e::{Replay, load_time};
+use tcpcopy_lab::{Mode, Setup, Wrk};
 
 #[derive(Debug, Clone, Copy)]
 enum Shape {

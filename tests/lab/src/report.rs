@@ -1,0 +1,119 @@
+//! The balance that tcpcopy writes with `--report`.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::{LabError, Result};
+
+/// The accounts of a balance.
+const ACCOUNTS: [&str; 3] = ["connections", "requests", "bytes"];
+
+/// A report, with the accounts that tests ask for.
+#[derive(Debug, Clone)]
+pub struct Report(Value);
+
+impl Report {
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// [`LabError::Unreadable`] when the text is no JSON.
+    pub fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text)
+            .map(Self)
+            .map_err(|error| LabError::Unreadable {
+                program: "tcpcopy",
+                detail: format!("its report is no JSON ({error}):\n{text}"),
+            })
+    }
+
+    /// The count `name` in `section`, such as `captured` in `requests`; a dot in the section
+    /// leads deeper.
+    ///
+    /// # Panics
+    /// When the report has no such count.
+    pub fn count(&self, section: &str, name: &str) -> u64 {
+        let path = section.split('.').chain([name]);
+        let value = path.fold(&self.0, |value, key| &value[key]);
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {section}.{name} in the report:\n{self}"))
+    }
+
+    /// How many of `section` (`connections`, `requests` or `bytes`) were dropped for `reason`.
+    ///
+    /// # Panics
+    /// When the report does not know the reason.
+    pub fn dropped(&self, section: &str, reason: &str) -> u64 {
+        self.count(&format!("{section}.dropped"), reason)
+    }
+
+    /// How much of `section` was captured and has not ended in exactly one place: zero, unless
+    /// tcpcopy is wrong.
+    ///
+    /// # Panics
+    /// When the report has no such account.
+    pub fn difference(&self, section: &str) -> i128 {
+        let dropped = self.0[section]["dropped"].as_object();
+        let dropped = dropped.unwrap_or_else(|| panic!("no drops of {section}:\n{self}"));
+        let dropped: u64 = dropped.values().filter_map(Value::as_u64).sum();
+        let ended = self.count(section, "delivered") + dropped;
+        i128::from(self.count(section, "captured")) - i128::from(ended)
+    }
+
+    /// Asserts that everything captured ended in exactly one place.
+    ///
+    /// # Panics
+    /// When an account does not come out even.
+    pub fn assert_balanced(&self) {
+        for section in ACCOUNTS {
+            assert_eq!(
+                self.difference(section),
+                0,
+                "{section} do not come out even:\n{self}"
+            );
+        }
+    }
+
+    /// Asserts that nothing at all was lost.
+    ///
+    /// # Panics
+    /// When something was, with the whole report.
+    pub fn assert_nothing_lost(&self) {
+        self.assert_balanced();
+        for section in ACCOUNTS {
+            let captured = self.count(section, "captured");
+            assert_eq!(
+                captured,
+                self.count(section, "delivered"),
+                "{section} lost:\n{self}"
+            );
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_no_place_or_in_two_shows() {
+        let account = |captured: u64, delivered: u64| {
+            serde_json::json!({
+                "captured": captured, "delivered": delivered, "dropped": { "bug": 2, "shut_down": 1 }
+            })
+        };
+        let report = Report(serde_json::json!({
+            "connections": account(10, 7), "requests": account(10, 6), "bytes": account(10, 8)
+        }));
+        let differences = ACCOUNTS.map(|section| report.difference(section));
+        assert_eq!(differences, [0, 1, -1]);
+        assert_eq!(report.dropped("bytes", "bug"), 2);
+    }
+}
