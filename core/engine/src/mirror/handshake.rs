@@ -1,6 +1,6 @@
 //! The three-way handshake: the SYN, what it offers, and what the target makes of it.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -75,9 +75,7 @@ impl SynTimer {
 /// a reused tuple always begins above its predecessor) and the offset of the timestamp clock
 /// (RFC 7323 section 5.4, likewise per tuple).
 pub(super) fn initial_numbers(now: Instant, tuple: FourTuple, seed: u64) -> (MirrorSeq, u32) {
-    let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-    tuple.hash(&mut hasher);
-    let hash = hasher.finish();
+    let hash = foldhash::quality::FixedState::with_seed(seed).hash_one(tuple);
     let clock = (now.as_micros() / 4) as u32;
     (
         MirrorSeq::new((hash as u32).wrapping_add(clock)),
