@@ -1,0 +1,71 @@
+//! What must hold between the mappings before a packet is sent.
+
+use std::net::IpAddr;
+
+use tcpcopy_engine::{EngineConfig, Mapping};
+use tcpcopy_packet::Endpoint;
+
+use crate::error::StartError;
+
+/// Refuses a target that is an origin, and addresses between which no packet can travel.
+///
+/// `local_addresses` are those of this host: an origin without an address is any of them.
+///
+/// # Errors
+/// [`StartError`] for the first mapping that can't or must not work.
+pub fn check(config: &EngineConfig, local_addresses: &[IpAddr]) -> Result<(), StartError> {
+    for mapping in &config.mappings {
+        if config
+            .mappings
+            .iter()
+            .any(|origin| receives(origin, mapping.target, local_addresses))
+        {
+            return Err(StartError::TargetIsOrigin(mapping.target));
+        }
+        check_loopback(mapping, config)?;
+    }
+    if let Some(address) = config.localhost_replacement {
+        let fits = |mapping: &Mapping| mapping.target.address.is_ipv4() == address.is_ipv4();
+        if !config.mappings.iter().any(fits) {
+            return Err(StartError::LocalhostFamily(address));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `target` is an origin endpoint of `mapping`.
+fn receives(mapping: &Mapping, target: Endpoint, local_addresses: &[IpAddr]) -> bool {
+    let address = target.address;
+    mapping.origin_port == target.port
+        && match mapping.origin_address {
+            Some(origin) => origin == address,
+            None => address.is_loopback() || local_addresses.contains(&address),
+        }
+}
+
+/// Packets between a loopback address and any other are dropped by the kernel.
+fn check_loopback(mapping: &Mapping, config: &EngineConfig) -> Result<(), StartError> {
+    let loopback_clients_only = mapping
+        .origin_address
+        .is_some_and(|origin| origin.is_loopback());
+    let sources_are_loopback = if config.client_pool.is_empty() {
+        loopback_clients_only
+            && config
+                .localhost_replacement
+                .is_none_or(|address| address.is_loopback())
+    } else {
+        config.client_pool.iter().all(IpAddr::is_loopback)
+    };
+    let target = mapping.target;
+    match (sources_are_loopback, target.address.is_loopback()) {
+        (false, true) => Err(StartError::LoopbackTarget(target)),
+        (true, false) => {
+            let origin = mapping.origin_address.unwrap_or(target.address);
+            Err(StartError::LoopbackClients(Endpoint::new(
+                origin,
+                mapping.origin_port,
+            )))
+        }
+        _ => Ok(()),
+    }
+}

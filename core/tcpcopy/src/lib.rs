@@ -1,0 +1,37 @@
+//! The tcpcopy program: reproduces the live TCP traffic of an origin server against a target.
+//!
+//! - [`options`], [`transfer`], [`pool`], [`host`]: the command line and its small grammars
+//! - [`config`], [`checks`]: what the options mean together, and what is refused
+//! - [`start`]: everything opened in the right order, then privileges dropped
+//! - [`shard`]: one thread with its rings, engine, tunnels and sender; [`tunnel`]: its way to
+//!   intercept
+//! - [`supervise`]: the main thread: signals, figures, the end
+//! - [`statistics`], [`report`], [`process`]: the figures while it runs and at the end
+//! - [`logging`], [`signals`], [`daemon`], [`privileges`], [`wake`]: dealings with the system
+//! - [`error`]: why it could not run, and what to do
+
+#![forbid(unsafe_code)]
+
+pub mod checks;
+pub mod config;
+pub mod daemon;
+pub mod error;
+pub mod host;
+pub mod logging;
+pub mod options;
+pub mod pool;
+pub mod privileges;
+pub mod process;
+pub mod report;
+pub mod shard;
+pub mod signals;
+pub mod start;
+pub mod statistics;
+pub mod supervise;
+pub mod transfer;
+pub mod tunnel;
+pub mod wake;
+
+mod program;
+
+pub use program::run;

@@ -1,0 +1,365 @@
+//! The command line: one field an option, with its meaning, unit, range and default.
+//!
+//! The letters are those of tcpcopy 1.3 and mean the same, or what its help said where the program
+//! did something else. Here only the shape of a value is checked; what the values mean together is
+//! [`crate::config`]'s business.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+/// Port at which intercept listens, unless told otherwise.
+pub const DEFAULT_INTERCEPT_PORT: u16 = 36524;
+/// Most sessions a captured connection may be multiplied to.
+const MOST_COPIES: i64 = 1023;
+/// Largest source port shift.
+const MOST_PORT_SHIFT: i64 = 1023;
+/// Most shards, thus threads: more than any capture device has queues.
+const MOST_SHARDS: i64 = 64;
+/// Most tunnel connections to one intercept; each costs both ends a socket and its buffers.
+const MOST_TUNNELS: i64 = 16;
+/// Most MiB of capture ring per shard; the kernel locks them in memory.
+const MOST_RING_MB: i64 = 4096;
+/// Fewest MiB for captured data.
+const LEAST_MEMORY_MB: i64 = 16;
+/// Smallest IP packet size every IPv4 host must accept (RFC 791), in bytes.
+const LEAST_MTU: i64 = 576;
+/// Smallest segment that leaves room for TCP options in the minimal IP packet, in bytes.
+const LEAST_MSS: i64 = 88;
+/// Shortest capture that holds Ethernet, VLAN, IP and TCP headers with options, in bytes.
+const LEAST_SNAPLEN: i64 = 134;
+/// A week: longer waits are typing errors.
+const MOST_SECONDS: i64 = 7 * 24 * 3600;
+
+/// Reproduces the live TCP traffic of an origin server against a target server: connection by
+/// connection, byte by byte, in time.
+///
+/// An intercept must run where the target's answers can be caught; without -s it is expected at the
+/// target's own address.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "tcpcopy",
+    version,
+    disable_version_flag = true,
+    disable_help_flag = true,
+    after_help = "Exit status: 0 done, 1 intercept was lost or a part failed, 2 could not run."
+)]
+pub struct Options {
+    /// What is replayed where: [ORIGIN:]PORT-TARGET:PORT, several with commas. Without ORIGIN every
+    /// address that receives on PORT is an origin. Hosts are names or addresses, IPv6 in brackets.
+    /// Example: 80-10.0.0.9:8080
+    #[arg(
+        short = 'x',
+        long,
+        value_name = "TRANSFER,...",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub transfer: Vec<String>,
+
+    /// Address that replaces a loopback client's, since packets from 127.0.0.1 can't leave the
+    /// host. Default: loopback clients keep theirs
+    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    pub localhost_address: Option<String>,
+
+    /// Addresses that replace the clients' own, as a list of addresses, a.b.c.x (.1 to .254) or
+    /// networks such as 10.1.2.0/24 (without its network and broadcast address); at most 65536.
+    /// Default: clients keep theirs
+    #[arg(short = 'c', long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    pub client_pool: Vec<String>,
+
+    /// Where intercept runs: HOST[:PORT], several with commas; every session is registered with all
+    /// of them. Default: at each target's address
+    #[arg(
+        short = 's',
+        long,
+        value_name = "HOST[:PORT],...",
+        value_delimiter = ','
+    )]
+    pub intercept: Vec<String>,
+
+    /// Port of intercept where -s names none
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_INTERCEPT_PORT,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub intercept_port: u16,
+
+    /// Devices to capture on, with commas, or any for all. Default: any
+    #[arg(short = 'i', long, value_name = "DEVICE,...", value_delimiter = ',')]
+    pub device: Vec<String>,
+
+    /// Narrows what is captured further, in pcap-filter syntax. Default: all that -x names
+    #[arg(short = 'F', long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+
+    /// Capture ring of each shard, in MiB
+    #[arg(short = 'B', long, value_name = "MIB", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_RING_MB))]
+    pub ring_mb: u32,
+
+    /// Bytes captured of each packet; a shorter one leaves holes that end the session
+    #[arg(short = 'S', long, value_name = "BYTES", default_value_t = 65535,
+          value_parser = clap::value_parser!(u32).range(LEAST_SNAPLEN..=262_144))]
+    pub snaplen: u32,
+
+    /// Sessions for each captured connection, the first included, 1 to 1023
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_COPIES))]
+    pub copies: u16,
+
+    /// Shifts the source ports, 0 to 1023, so that several tcpcopy of the same clients don't meet
+    #[arg(short = 'f', long, value_name = "SHIFT", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(0..=MOST_PORT_SHIFT))]
+    pub port_shift: u16,
+
+    /// Part of the connections to replay, in per cent, above 0 up to 100. Default: all
+    #[arg(short = 'r', long, value_name = "PERCENT")]
+    pub percent: Option<f64>,
+
+    /// Starts with one per cent of the connections and adds one each second; overrides -r
+    #[arg(short = 'g', long)]
+    pub gradual: bool,
+
+    /// Captured data held at once, all shards together, in MiB; what exceeds it is dropped and
+    /// counted. The capture rings (-B) come on top
+    #[arg(short = 'm', long, value_name = "MIB", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(LEAST_MEMORY_MB..))]
+    pub memory_mb: u32,
+
+    /// Largest IP packet towards the target, in bytes, 576 to 65535
+    #[arg(short = 'M', long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(LEAST_MTU..))]
+    pub mtu: u16,
+
+    /// MSS offered for connections whose SYN was not seen, in bytes
+    #[arg(short = 'D', long, value_name = "BYTES", default_value_t = 1460,
+          value_parser = clap::value_parser!(u16).range(LEAST_MSS..))]
+    pub mss: u16,
+
+    /// Round-trip time that the acknowledgements follow, in ms; 0 is as fast as possible. Default:
+    /// as measured for each captured client
+    #[arg(short = 'R', long, value_name = "MS")]
+    pub rtt_ms: Option<u32>,
+
+    /// Ends a session whose target has not answered for so long, in seconds
+    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub session_timeout_s: u32,
+
+    /// Ends a session on which nothing happened for so long, in seconds. Default: -t and 120 more
+    #[arg(short = 'k', long, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub idle_timeout_s: Option<u32>,
+
+    /// Tunnel connections of each shard to each intercept, 1 to 16
+    #[arg(short = 'C', long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=MOST_TUNNELS))]
+    pub tunnels: u8,
+
+    /// Writes the log to this file; SIGHUP opens it anew. Default: standard error, with -d
+    /// /var/log/tcpcopy.log
+    #[arg(short = 'l', long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// Writes the process id to this file and locks it. Default: none
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Runs in the background, once everything is open
+    #[arg(short = 'd', long)]
+    pub daemon: bool,
+
+    /// Replays only connections whose SYN was captured
+    #[arg(short = 'O', long)]
+    pub only_complete: bool,
+
+    /// Does not wait for the target's answer before the next request of a connection
+    #[arg(short = 'W', long)]
+    pub no_wait: bool,
+
+    /// Goes on without intercept and tries until it is there, also at the start
+    #[arg(short = 'L', long)]
+    pub lonely: bool,
+
+    /// File with the key shared with intercept, as written by intercept --generate-key. Default: no
+    /// key, which is refused for all but loopback
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Allows a tunnel without a key, open to everyone on the network
+    #[arg(long, conflicts_with = "key_file")]
+    pub insecure: bool,
+
+    /// Writes the final balance to this file, as JSON. Default: none
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Time between two lines of statistics in the log, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub interval: u32,
+
+    /// Threads that share the connections, 1 to 64
+    #[arg(long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
+    pub shards: u16,
+
+    /// User to become once everything is open; root keeps the privileges. Default: nobody when
+    /// started by root, else no change
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// Time that SIGTERM leaves to deliver what has been captured, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(0..=MOST_SECONDS))]
+    pub drain_s: u32,
+
+    /// Seed of all that is random, to repeat a run. Default: another each time
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+
+    /// Form of the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+
+    /// Takes also frames that are not addressed to this host, as on a switch's mirror port
+    #[arg(long)]
+    pub promiscuous: bool,
+
+    /// Prints the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
+    /// Prints this help
+    #[arg(short = 'h', long, action = ArgAction::HelpShort)]
+    help: Option<bool>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least severe level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// We stop.
+    Error,
+    /// Worth waking someone.
+    Warn,
+    /// A change that a user cares about.
+    Info,
+    /// A decision off the common path.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(std::iter::once("tcpcopy").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn help_and_version_succeed_in_both_forms() {
+        for (line, kind) in [
+            ("-h", ErrorKind::DisplayHelp),
+            ("--help", ErrorKind::DisplayHelp),
+            ("-v", ErrorKind::DisplayVersion),
+            ("--version", ErrorKind::DisplayVersion),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!((error.kind(), error.exit_code()), (kind, 0), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_long_name_and_a_help_text() {
+        let command = Options::command();
+        let mut letters: Vec<char> = Vec::new();
+        for argument in command.get_arguments() {
+            assert!(argument.get_long().is_some(), "{argument:?}");
+            assert!(argument.get_help().is_some(), "{argument:?}");
+            letters.extend(argument.get_short());
+        }
+        for letter in "xHcspiFBSnfrgmMDRtkClPdOWLvh".chars() {
+            assert!(letters.contains(&letter), "-{letter} is missing");
+        }
+    }
+
+    #[test]
+    fn wrong_command_lines_exit_2() {
+        for line in [
+            "",
+            "-x",
+            "-x 80-a:80 -n 0",
+            "-x 80-a:80 -n 1024",
+            "-x 80-a:80 -f 1024",
+            "-x 80-a:80 -M 575",
+            "-x 80-a:80 -p 0",
+            "-x 80-a:80 -p 65536",
+            "-x 80-a:80 -B 0",
+            "-x 80-a:80 -m 15",
+            "-x 80-a:80 -C 17",
+            "-x 80-a:80 -t 0",
+            "-x 80-a:80 --shards 0",
+            "-x 80-a:80 --log-format xml",
+            "-x 80-a:80 --unknown",
+            "-x 80-a:80 -x 81-a:81 stray",
+            "-x 80-a:80 --insecure --key-file k",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn lists_split_at_commas_and_repeat() {
+        let options = parse("-x 80-a:80,81-a:81 -x 82-b:82 -s a,b:1 -i eth0,eth1").unwrap();
+        assert_eq!(options.transfer, ["80-a:80", "81-a:81", "82-b:82"]);
+        assert_eq!(options.intercept, ["a", "b:1"]);
+        assert_eq!(options.device, ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let options = parse("-x 80-a:80").unwrap();
+        assert_eq!(options.intercept_port, 36524);
+        assert_eq!((options.ring_mb, options.snaplen), (16, 65535));
+        assert_eq!(
+            (options.copies, options.port_shift, options.percent),
+            (1, 0, None)
+        );
+        assert_eq!(
+            (options.memory_mb, options.mtu, options.mss),
+            (1024, 1500, 1460)
+        );
+        assert_eq!(
+            (options.session_timeout_s, options.idle_timeout_s),
+            (600, None)
+        );
+        assert_eq!(
+            (options.interval, options.drain_s, options.shards),
+            (30, 10, 1)
+        );
+        assert!(!options.gradual && !options.daemon && !options.lonely && !options.no_wait);
+    }
+}

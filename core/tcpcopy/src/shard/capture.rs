@@ -1,0 +1,106 @@
+//! The capture side of a shard: from ring blocks to segments.
+
+use std::time::Instant;
+
+use intercept_lib::LogGate;
+use tcpcopy_engine::{CaptureEvent, Engine};
+use tcpcopy_net::ring::{CaptureRing, DeviceChange};
+use tcpcopy_packet::{PacketError, Segment};
+
+/// The rings of a shard, one for each device.
+#[derive(Debug)]
+pub(super) struct CaptureSource {
+    rings: Vec<CaptureRing>,
+    /// Drops already told to the engine.
+    told_drops: u64,
+    log_gate: LogGate,
+}
+
+impl CaptureSource {
+    pub(super) fn new(rings: Vec<CaptureRing>) -> Self {
+        Self {
+            rings,
+            told_drops: 0,
+            log_gate: LogGate::default(),
+        }
+    }
+
+    pub(super) fn rings(&self) -> &[CaptureRing] {
+        &self.rings
+    }
+
+    /// Gives the engine everything the kernel has handed over.
+    pub(super) fn read(&mut self, engine: &mut Engine, time: tcpcopy_engine::Instant) {
+        for ring in &mut self.rings {
+            while let Some(block) = ring.next_block() {
+                for packet in &block {
+                    match Segment::parse(packet.packet) {
+                        Ok(segment) => engine.segment(time, &segment),
+                        Err(error) => engine.capture_event(event(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the engine what the kernel has dropped since the last call.
+    pub(super) fn count_ring_drops(&mut self, engine: &mut Engine) {
+        let statistics = self.rings.iter_mut().map(CaptureRing::statistics);
+        let dropped: u64 = statistics.map(|s| s.map_or(0, |s| s.dropped)).sum();
+        let new = dropped.saturating_sub(self.told_drops);
+        if new > 0 {
+            self.told_drops = dropped;
+            engine.capture_event(CaptureEvent::RingDropped(new));
+        }
+    }
+
+    /// Stops capturing, for good.
+    pub(super) fn close(&mut self, engine: &mut Engine) {
+        self.count_ring_drops(engine);
+        self.rings.clear();
+        self.told_drops = 0;
+    }
+
+    /// Says what became of the devices after a ring has reported an error, and clears it.
+    pub(super) fn look_at_devices(&mut self) {
+        for ring in &mut self.rings {
+            let problem = match ring.device_change() {
+                Ok(None) => continue,
+                Ok(Some(DeviceChange::Down)) => "it is or was down".to_owned(),
+                Ok(Some(DeviceChange::Gone)) => "it no longer exists".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if let Some(held_back) = self.log_gate.pass(Instant::now()) {
+                tracing::warn!(problem, held_back, "a capture device has trouble");
+            }
+        }
+    }
+}
+
+fn event(error: PacketError) -> CaptureEvent {
+    match error {
+        PacketError::Fragment => CaptureEvent::Fragment,
+        PacketError::NotTcp(_) => CaptureEvent::NotTcp,
+        PacketError::NotIp | PacketError::Truncated(_) | PacketError::HeaderLength(_) => {
+            CaptureEvent::Malformed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parse_error_has_its_counter() {
+        assert_eq!(event(PacketError::Fragment), CaptureEvent::Fragment);
+        assert_eq!(event(PacketError::NotTcp(17)), CaptureEvent::NotTcp);
+        for error in [
+            PacketError::NotIp,
+            PacketError::Truncated("TCP header"),
+            PacketError::HeaderLength("TCP"),
+        ] {
+            assert_eq!(event(error), CaptureEvent::Malformed);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Everything opened in the right order: what may be refused first, what captures last, and the
+//! privileges dropped before the first thread runs.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use intercept_lib::tunnel::{Security, TunnelKey};
+use tcpcopy_engine::{Engine, EngineConfig, Ownership};
+use tcpcopy_net::NetError;
+use tcpcopy_net::filter::{CaptureFilter, Directions, OriginFilter, origin_expression};
+use tcpcopy_net::interfaces::{interfaces, local_addresses};
+use tcpcopy_net::raw::{RawConfig, RawSender};
+use tcpcopy_net::ring::{CaptureRing, RingConfig};
+use tcpcopy_net::shard::{ShardMap, shard_of};
+
+use crate::config::{Config, Surroundings};
+use crate::daemon::{self, PidFile};
+use crate::error::StartError;
+use crate::host::system_resolver;
+use crate::logging::LogSink;
+use crate::options::Options;
+use crate::privileges::{self, Privileges};
+use crate::report::ReportFile;
+use crate::shard::{Command, Parts, Shard};
+use crate::signals::Signals;
+use crate::supervise::{Event, Events, News};
+use crate::tunnel::{Identity, Tunnel};
+use crate::wake::{self, Waker};
+
+/// How long to wait for every intercept at the start, without `-L`: enough for one that is started
+/// at the same moment.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The running program, as the main thread sees it.
+#[derive(Debug)]
+pub struct Running {
+    /// What it was told.
+    pub config: Config,
+    /// The shards, by number.
+    pub shards: Vec<ShardHandle>,
+    /// What the shards tell.
+    pub events: Events,
+    /// The signals.
+    pub signals: Signals,
+    /// The log.
+    pub log: LogSink,
+    /// Where the final balance goes as JSON.
+    pub report: Option<ReportFile>,
+    /// Removed at the end.
+    pub pid_file: Option<PidFile>,
+    /// When it began.
+    pub started: Instant,
+}
+
+/// A shard's thread.
+#[derive(Debug)]
+pub struct ShardHandle {
+    commands: Sender<Command>,
+    waker: Waker,
+    /// The thread, to be joined at the end.
+    pub thread: JoinHandle<()>,
+}
+
+impl ShardHandle {
+    /// Gives the shard a command; one that has ended does not hear it.
+    pub fn command(&self, command: Command) {
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+}
+
+/// Checks, opens and starts everything.
+///
+/// # Errors
+/// [`StartError`] for the first thing that is wrong; nothing runs then.
+pub fn start(options: Options) -> Result<Running, StartError> {
+    let config = configure(options)?;
+    privileges::check_capabilities()?;
+    let privileges = Privileges::choose(config.user.as_deref())?;
+    let security = security(config.key_file.as_deref())?;
+    let filter = filter(&config)?;
+    let mut pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+    let report = config.report.as_deref().map(ReportFile::open).transpose()?;
+    let log = LogSink::install(&config.log)?;
+    let signals = Signals::block().map_err(|source| StartError::System {
+        action: "block signals",
+        source,
+    })?;
+    let seed = config
+        .seed
+        .unwrap_or_else(|| RandomState::new().hash_one(0));
+    let tunnels = tunnels(&config, &security)?;
+    let senders = senders(&config)?;
+    let rings = rings(&config, &filter)?;
+    if config.daemon {
+        daemon::detach()?;
+    }
+    if let Some(pid_file) = &mut pid_file {
+        pid_file.write()?;
+    }
+    privileges.apply()?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        filter = filter.expression(),
+        devices = ?config.capture.devices,
+        intercepts = ?config.intercepts.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
+        shards = config.shards,
+        seed,
+        "started"
+    );
+    let started = Instant::now();
+    let (events, news) = Events::new()?;
+    let mut shards = Vec::new();
+    for (number, ((rings, sender), tunnel)) in
+        rings.into_iter().zip(senders).zip(tunnels).enumerate()
+    {
+        let number = u16::try_from(number).expect("at most 64 shards");
+        let engine = Engine::new(engine_config(&config, number), seed ^ u64::from(number));
+        let (commands, receiver) = mpsc::channel();
+        let (waker, wake) = wake::pair()?;
+        let survive_loss = config.survive_loss;
+        let shard = Shard::new(Parts {
+            rings,
+            engine,
+            tunnel,
+            sender,
+            commands: receiver,
+            wake,
+            survive_loss,
+        });
+        let thread = spawn(number, shard, news.clone())?;
+        shards.push(ShardHandle {
+            commands,
+            waker,
+            thread,
+        });
+    }
+    Ok(Running {
+        config,
+        shards,
+        events,
+        signals,
+        log,
+        report,
+        pid_file,
+        started,
+    })
+}
+
+fn configure(options: Options) -> Result<Config, StartError> {
+    let failed = |error: NetError| StartError::System {
+        action: "look at this host's devices",
+        source: std::io::Error::other(error),
+    };
+    let addresses: Vec<_> = local_addresses().map_err(failed)?.into_iter().collect();
+    let devices: Vec<_> = interfaces()
+        .map_err(failed)?
+        .into_iter()
+        .map(|device| device.name)
+        .collect();
+    let surroundings = Surroundings {
+        resolve: &system_resolver,
+        local_addresses: &addresses,
+        devices: &devices,
+    };
+    Config::from_options(options, surroundings)
+}
+
+/// The key, or that there is none: whether one is needed has been checked.
+fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
+    let Some(path) = key_file else {
+        return Ok(Security::Insecure);
+    };
+    let wrong = |reason: String| StartError::Key {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let key = TunnelKey::parse(&text).map_err(|error| wrong(error.to_string()))?;
+    Ok(Security::Key(key))
+}
+
+fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
+    let user_filter = config.capture.filter.as_deref();
+    if let Some(text) = user_filter {
+        // Alone first, so that it can't be closed and opened again by stray brackets.
+        CaptureFilter::compile(text).map_err(|error| StartError::Filter(error.to_string()))?;
+    }
+    let expression = origin_expression(&origins(config), Directions::ToOrigin, user_filter);
+    CaptureFilter::compile(&expression).map_err(|error| StartError::Filter(error.to_string()))
+}
+
+fn origins(config: &Config) -> Vec<OriginFilter> {
+    let mappings = config.engine.mappings.iter();
+    mappings
+        .map(|mapping| OriginFilter {
+            address: mapping.origin_address,
+            port: mapping.origin_port,
+        })
+        .collect()
+}
+
+fn engine_config(config: &Config, shard: u16) -> EngineConfig {
+    EngineConfig {
+        memory_budget_bytes: config.engine.memory_budget_bytes / u64::from(config.shards),
+        ownership: Ownership {
+            shard,
+            shard_count: config.shards,
+            shard_of,
+        },
+        ..config.engine.clone()
+    }
+}
+
+/// The tunnels of every shard; without `-L` all of them up.
+fn tunnels(config: &Config, security: &Security) -> Result<Vec<Tunnel>, StartError> {
+    let instance = RandomState::new().hash_one(std::process::id());
+    let now = Instant::now();
+    let mut tunnels = Vec::new();
+    for shard in 0..config.shards {
+        let identity = Identity {
+            instance,
+            shard,
+            security: security.clone(),
+        };
+        let mut tunnel = Tunnel::new(&config.intercepts, config.tunnels, &identity, now);
+        if !config.survive_loss {
+            tunnel.connect(CONNECT_PATIENCE)?;
+        }
+        tunnels.push(tunnel);
+    }
+    Ok(tunnels)
+}
+
+fn senders(config: &Config) -> Result<Vec<RawSender>, StartError> {
+    let targets = || {
+        config
+            .engine
+            .mappings
+            .iter()
+            .map(|mapping| mapping.target.address)
+    };
+    let raw = RawConfig {
+        ipv4: targets().any(|address| address.is_ipv4()),
+        ipv6: targets().any(|address| address.is_ipv6()),
+        ..RawConfig::default()
+    };
+    let open = |_| RawSender::open(&raw).map_err(|error| StartError::Sender(reason(&error)));
+    (0..config.shards).map(open).collect()
+}
+
+/// The rings of every shard, one for each device.
+fn rings(config: &Config, filter: &CaptureFilter) -> Result<Vec<Vec<CaptureRing>>, StartError> {
+    let map = ShardMap::new(config.shards, &origins(config), Directions::ToOrigin);
+    let mut of_shards: Vec<Vec<CaptureRing>> = (0..config.shards).map(|_| Vec::new()).collect();
+    let devices: Vec<Option<String>> = match config.capture.devices.as_slice() {
+        [] => vec![None],
+        named => named.iter().cloned().map(Some).collect(),
+    };
+    for device in devices {
+        let name = device.clone().unwrap_or_else(|| "any device".to_owned());
+        let ring_config = RingConfig {
+            device,
+            ring_bytes: config.capture.ring_bytes,
+            snaplen: config.capture.snaplen,
+            promiscuous: config.capture.promiscuous,
+            ..RingConfig::new(filter.clone())
+        };
+        let rings =
+            CaptureRing::open_sharded(&ring_config, &map).map_err(|error| StartError::Capture {
+                device: name,
+                reason: reason(&error),
+            })?;
+        for (of_shard, ring) in of_shards.iter_mut().zip(rings) {
+            of_shard.push(ring);
+        }
+    }
+    Ok(of_shards)
+}
+
+/// An error with its cause, on one line.
+fn reason(error: &NetError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn spawn(number: u16, mut shard: Shard, news: News) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(format!("shard {number}"))
+        .spawn(move || {
+            let guard = news.guard(number);
+            let end = shard.run(|snapshot| news.send(Event::Figures(number, Box::new(snapshot))));
+            guard.ended(end, shard.snapshot());
+        })
+        .map_err(|source| StartError::System {
+            action: "start a thread",
+            source,
+        })
+}

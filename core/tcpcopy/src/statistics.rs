@@ -1,0 +1,228 @@
+//! The figures of a run while it lasts: a line on a terminal, lines in the log.
+
+use std::time::Duration;
+
+use tcpcopy_engine::{DropReason, Gauges, Ledger};
+use tcpcopy_net::raw::SendCounters;
+
+use crate::tunnel::TunnelCounters;
+
+/// The figures of one shard at one moment, or the sum over shards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// The account of all that was captured; send errors and ring drops included.
+    pub ledger: Ledger,
+    /// What the engine holds.
+    pub gauges: Gauges,
+    /// Most sessions that lived at once; over shards the sum of their maxima.
+    pub sessions_high_water: u64,
+    /// Packets given to the kernel.
+    pub sent: SendCounters,
+    /// The tunnels; intercepts up are those of the shard that has the fewest.
+    pub tunnel: TunnelCounters,
+}
+
+impl Snapshot {
+    /// The sum over shards.
+    #[must_use]
+    pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Self>) -> Self {
+        shards
+            .into_iter()
+            .copied()
+            .reduce(|mut sum, shard| {
+                sum.merge(&shard);
+                sum
+            })
+            .unwrap_or_default()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.ledger.merge(&other.ledger);
+        self.gauges.connections += other.gauges.connections;
+        self.gauges.sessions += other.gauges.sessions;
+        self.gauges.buffered_bytes += other.gauges.buffered_bytes;
+        self.sessions_high_water += other.sessions_high_water;
+        self.sent.packets += other.sent.packets;
+        self.sent.bytes += other.sent.bytes;
+        let tunnel = &mut self.tunnel;
+        tunnel.intercepts_up = tunnel.intercepts_up.min(other.tunnel.intercepts_up);
+        tunnel.losses += other.tunnel.losses;
+        tunnel.overflowed_replies += other.tunnel.overflowed_replies;
+        tunnel.conflicts += other.tunnel.conflicts;
+    }
+
+    /// Requests dropped for a reason that the user did not ask for.
+    fn requests_lost(&self) -> u64 {
+        let requests = &self.ledger.requests;
+        requests.dropped_total() - requests.dropped_by_choice()
+    }
+}
+
+/// One line for a terminal, without the line's end.
+#[must_use]
+pub fn status_line(now: &Snapshot, before: &Snapshot, since: Duration) -> String {
+    let requests = &now.ledger.requests;
+    let delivered = requests
+        .delivered
+        .saturating_sub(before.ledger.requests.delivered);
+    let rate = delivered as f64 / since.as_secs_f64().max(0.001);
+    format!(
+        "sessions {}  requests {} delivered {} lost {}  {rate:.0}/s  held {}  kernel drops {}  \
+         intercepts {}",
+        now.gauges.sessions,
+        requests.captured,
+        requests.delivered,
+        now.requests_lost(),
+        bytes(now.gauges.buffered_bytes),
+        now.ledger.capture.ring_dropped,
+        now.tunnel.intercepts_up,
+    )
+}
+
+/// Writes the figures to the log: first in the words of tcpcopy 1.3, which people search for, then
+/// in ours, as fields.
+pub fn log(now: &Snapshot, before: &Snapshot) {
+    let Snapshot { ledger, gauges, .. } = now;
+    let connections = &ledger.connections;
+    let dropped = |reason: DropReason| connections.dropped[reason];
+    let obsolete = dropped(DropReason::SessionTimeout) + dropped(DropReason::IdleTimeout);
+    let released = connections.captured.saturating_sub(connections.in_flight());
+    tracing::info!(
+        "active:{},rel:{released},obs del:{obsolete}",
+        gauges.sessions
+    );
+    tracing::info!(
+        "conns:{},resp packs:{},send Packets:{},retransmit:{}",
+        connections.delivered,
+        ledger.upstream.replies,
+        now.sent.packets,
+        ledger.upstream.retransmitted_segments,
+    );
+    tracing::info!(
+        "all clt:{},all clt packs:{}",
+        connections.captured,
+        ledger.capture.client_segments
+    );
+    tracing::info!(
+        requests = ledger.requests.captured,
+        delivered = ledger.requests.delivered,
+        answered = ledger.answered_requests,
+        lost = now.requests_lost(),
+        bytes = ledger.bytes.captured,
+        held_bytes = gauges.buffered_bytes,
+        intercepts_up = now.tunnel.intercepts_up,
+        "statistics"
+    );
+    warn_of_losses(now, before);
+}
+
+/// One line for each kind of trouble that has grown.
+fn warn_of_losses(now: &Snapshot, before: &Snapshot) {
+    let ring_dropped = now.ledger.capture.ring_dropped;
+    if ring_dropped > before.ledger.capture.ring_dropped {
+        tracing::warn!(
+            ring_dropped,
+            "the kernel dropped packets; a larger ring (-B) helps"
+        );
+    }
+    let errors = &now.ledger.send_errors;
+    if errors.total() > before.ledger.send_errors.total() {
+        tracing::warn!(
+            not_permitted = errors.not_permitted,
+            no_buffers = errors.no_buffers,
+            too_large = errors.too_large,
+            unreachable = errors.unreachable,
+            other = errors.other,
+            "packets could not be sent; they are sent again"
+        );
+    }
+    if now.tunnel.overflowed_replies > before.tunnel.overflowed_replies {
+        let replies = now.tunnel.overflowed_replies;
+        tracing::warn!(
+            replies,
+            "intercept dropped replies that were not read fast enough"
+        );
+    }
+    let requests = &now.ledger.requests.dropped;
+    let unwanted = DropReason::ALL
+        .into_iter()
+        .filter(|reason| !reason.is_by_choice());
+    for reason in unwanted.filter(|&r| requests[r] > before.ledger.requests.dropped[r]) {
+        let count = requests[reason];
+        tracing::warn!(
+            reason = reason.name(),
+            count,
+            "requests lost: {}",
+            reason.describe()
+        );
+    }
+}
+
+/// A number of bytes for people.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(captured: u64, delivered: u64) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.ledger.requests.capture(captured);
+        snapshot.ledger.requests.deliver(delivered);
+        snapshot.ledger.requests.drop(DropReason::NotSelected, 1);
+        snapshot.ledger.requests.drop(DropReason::TargetReset, 2);
+        snapshot.gauges.sessions = 5;
+        snapshot.tunnel.intercepts_up = 1;
+        snapshot
+    }
+
+    #[test]
+    fn shards_add_up() {
+        let mut lonely = snapshot(4, 1);
+        lonely.tunnel.intercepts_up = 0;
+        let sum = Snapshot::sum([&snapshot(10, 7), &lonely]);
+        assert_eq!(
+            (sum.ledger.requests.captured, sum.ledger.requests.delivered),
+            (14, 8)
+        );
+        assert_eq!((sum.gauges.sessions, sum.tunnel.intercepts_up), (10, 0));
+        assert_eq!(Snapshot::sum([]).ledger.requests.captured, 0);
+    }
+
+    #[test]
+    fn the_status_line_tells_rate_and_losses() {
+        let line = status_line(
+            &snapshot(300, 250),
+            &snapshot(100, 50),
+            Duration::from_secs(2),
+        );
+        assert_eq!(
+            line,
+            "sessions 5  requests 300 delivered 250 lost 2  100/s  held 0 B  kernel drops 0  \
+             intercepts 1"
+        );
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(24 << 20), "24.0 MiB");
+        assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+    }
+}

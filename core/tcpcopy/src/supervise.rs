@@ -1,0 +1,336 @@
+//! The main thread: signals, figures, the end.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::StartError;
+use crate::report::{Outcome, Report};
+use crate::shard::{Command, End};
+use crate::signals::Request;
+use crate::start::Running;
+use crate::statistics::{Snapshot, log, status_line};
+use crate::wake::{self, Waker};
+
+/// Time between two status lines on a terminal.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a shard tells, with its number.
+#[derive(Debug)]
+pub enum Event {
+    /// The figures asked for.
+    Figures(u16, Box<Snapshot>),
+    /// Its loop has ended; without figures when it panicked.
+    Ended(u16, End, Option<Box<Snapshot>>),
+}
+
+/// The main thread's end of what shards tell.
+#[derive(Debug)]
+pub struct Events {
+    receiver: Receiver<Event>,
+    wake: OwnedFd,
+}
+
+/// The shards' end.
+#[derive(Clone, Debug)]
+pub struct News {
+    sender: Sender<Event>,
+    waker: Waker,
+}
+
+impl Events {
+    /// Makes both ends.
+    ///
+    /// # Errors
+    /// [`StartError::System`].
+    pub fn new() -> Result<(Self, News), StartError> {
+        let (sender, receiver) = mpsc::channel();
+        let (waker, wake) = wake::pair()?;
+        Ok((Self { receiver, wake }, News { sender, waker }))
+    }
+}
+
+impl News {
+    /// Tells the main thread; it ends last, so it is there.
+    pub fn send(&self, event: Event) {
+        let _ = self.sender.send(event);
+        self.waker.wake();
+    }
+
+    /// Promises an [`Event::Ended`], whatever happens to the thread.
+    #[must_use]
+    pub fn guard(&self, shard: u16) -> EndGuard {
+        EndGuard {
+            news: self.clone(),
+            shard,
+            told: false,
+        }
+    }
+}
+
+/// Tells the main thread that a shard has ended, even by a panic.
+#[derive(Debug)]
+pub struct EndGuard {
+    news: News,
+    shard: u16,
+    told: bool,
+}
+
+impl EndGuard {
+    /// Tells of an end in good order.
+    pub fn ended(mut self, end: End, figures: Snapshot) {
+        self.told = true;
+        self.news
+            .send(Event::Ended(self.shard, end, Some(Box::new(figures))));
+    }
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if !self.told {
+            let end = End::Failed("a thread panicked".to_owned());
+            self.news.send(Event::Ended(self.shard, end, None));
+        }
+    }
+}
+
+/// Watches over the shards until all have ended, and tells the result.
+pub fn supervise(running: Running) -> ExitCode {
+    let mut supervisor = Supervisor::new(running);
+    let outcome = match supervisor.watch() {
+        Ok(()) => supervisor.outcome,
+        Err(error) => {
+            tracing::error!(%error, "can't wait for events");
+            Outcome::Failed
+        }
+    };
+    supervisor.finish(outcome)
+}
+
+/// What is known of one shard.
+#[derive(Debug, Default)]
+struct Known {
+    figures: Snapshot,
+    /// Whether figures have been asked for and have not come.
+    is_asked: bool,
+    has_ended: bool,
+}
+
+#[derive(Debug)]
+struct Supervisor {
+    running: Running,
+    shards: Vec<Known>,
+    outcome: Outcome,
+    /// Requests to stop so far.
+    stops: u32,
+    /// Whether figures are shown on a terminal.
+    on_terminal: bool,
+    /// Whether they are logged.
+    in_log: bool,
+    next_round: Instant,
+    next_log: Instant,
+    shown: (Instant, Snapshot),
+    logged: Snapshot,
+}
+
+impl Supervisor {
+    fn new(running: Running) -> Self {
+        let config = &running.config;
+        let on_terminal = !config.daemon && io::stderr().is_terminal();
+        let in_log = !on_terminal || config.log.file.is_some();
+        let now = Instant::now();
+        let shards = running.shards.iter().map(|_| Known::default()).collect();
+        let mut supervisor = Self {
+            shards,
+            outcome: Outcome::Stopped,
+            stops: 0,
+            on_terminal,
+            in_log,
+            next_round: now,
+            next_log: now + config.interval,
+            shown: (now, Snapshot::default()),
+            logged: Snapshot::default(),
+            running,
+        };
+        supervisor.next_round = now + supervisor.round();
+        supervisor
+    }
+
+    /// Time between two rounds of figures.
+    fn round(&self) -> Duration {
+        if self.on_terminal {
+            STATUS_INTERVAL
+        } else {
+            self.running.config.interval
+        }
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        while !self.shards.iter().all(|shard| shard.has_ended) {
+            self.wait()?;
+            while let Some(request) = self.running.signals.next_request()? {
+                self.obey(request);
+            }
+            wake::clear(&self.running.events.wake);
+            while let Ok(event) = self.running.events.receiver.try_recv() {
+                self.hear(event);
+            }
+            if self.next_round <= Instant::now() {
+                self.next_round += self.round();
+                self.ask_for_figures();
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = [
+            PollFd::new(&self.running.signals, PollFlags::IN),
+            PollFd::new(&self.running.events.wake, PollFlags::IN),
+        ];
+        let limit = self.next_round.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn obey(&mut self, request: Request) {
+        match request {
+            Request::ReopenLog => match self.running.log.reopen() {
+                Ok(()) => tracing::info!("log opened"),
+                Err(error) => tracing::warn!(%error, "can't open the log file anew"),
+            },
+            Request::Stop => {
+                self.stops += 1;
+                let drain = self.running.config.drain;
+                if self.stops == 1 {
+                    let drain_s = drain.as_secs();
+                    tracing::info!(drain_s, "stopping once all is delivered; again stops now");
+                    self.command(Command::Drain(drain));
+                } else {
+                    tracing::info!("stopping now");
+                    self.command(Command::Stop);
+                }
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        for shard in &self.running.shards {
+            shard.command(command);
+        }
+    }
+
+    fn ask_for_figures(&mut self) {
+        for (known, shard) in self.shards.iter_mut().zip(&self.running.shards) {
+            if !known.has_ended {
+                known.is_asked = true;
+                shard.command(Command::Report);
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Figures(shard, figures) => {
+                let known = &mut self.shards[usize::from(shard)];
+                known.figures = *figures;
+                known.is_asked = false;
+            }
+            Event::Ended(shard, end, figures) => {
+                let known = &mut self.shards[usize::from(shard)];
+                known.has_ended = true;
+                known.is_asked = false;
+                if let Some(figures) = figures {
+                    known.figures = *figures;
+                }
+                return self.hear_end(shard, end);
+            }
+        }
+        if !self.shards.iter().any(|shard| shard.is_asked) {
+            self.show();
+        }
+    }
+
+    /// One shard that ends by itself takes the others with it: a part of the traffic is of no use.
+    fn hear_end(&mut self, shard: u16, end: End) {
+        match end {
+            End::Stopped => return,
+            End::InterceptLost { name, reason } => {
+                tracing::error!(intercept = name, reason, "intercept was away for too long");
+                self.outcome = Outcome::InterceptLost;
+            }
+            End::Failed(reason) => {
+                tracing::error!(shard, reason, "a shard failed");
+                self.outcome = Outcome::Failed;
+            }
+        }
+        self.command(Command::Stop);
+    }
+
+    fn sum(&self) -> Snapshot {
+        Snapshot::sum(self.shards.iter().map(|shard| &shard.figures))
+    }
+
+    /// Shows the figures of a complete round where they belong.
+    fn show(&mut self) {
+        let figures = self.sum();
+        let now = Instant::now();
+        if self.in_log && self.next_log <= now {
+            self.next_log += self.running.config.interval;
+            log(&figures, &self.logged);
+            self.logged = figures;
+        }
+        if self.on_terminal {
+            let (since, before) = &self.shown;
+            self.running
+                .log
+                .show_status(&status_line(&figures, before, now - *since));
+            self.shown = (now, figures);
+        }
+    }
+
+    /// Prints and writes the balance; the exit status says how the run ended.
+    fn finish(self, mut outcome: Outcome) -> ExitCode {
+        let figures = self.sum();
+        let Self {
+            running, logged, ..
+        } = self;
+        for shard in running.shards {
+            if shard.thread.join().is_err() {
+                outcome = Outcome::Failed;
+            }
+        }
+        running.log.clear_status();
+        log(&figures, &logged);
+        let wall_s = running.started.elapsed().as_secs_f64();
+        let report = Report::new(&figures, outcome, running.config.shards, wall_s);
+        let mut failed = outcome != Outcome::Stopped;
+        if !report.balanced {
+            tracing::error!("the balance is not zero: a defect in tcpcopy, please report it");
+            failed = true;
+        }
+        // Whoever read the output may be gone; the report is still to be written.
+        let _ = io::stdout().write_all(report.table().as_bytes());
+        if let Some(file) = running.report
+            && let Err(error) = file.write(&report)
+        {
+            tracing::error!(%error, "can't write the report");
+            failed = true;
+        }
+        tracing::info!(
+            outcome = ?outcome,
+            balanced = report.balanced,
+            loss_rate = report.loss_rate,
+            "ended"
+        );
+        drop(running.pid_file);
+        ExitCode::from(u8::from(failed))
+    }
+}

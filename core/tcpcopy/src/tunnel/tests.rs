@@ -1,0 +1,308 @@
+//! Tunnels against servers in this thread, over the loopback.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use intercept_lib::tunnel::{ReplyBatch, ServerEvent, ServerLink};
+use tcpcopy_packet::{Endpoint, FourTuple};
+
+use super::*;
+
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An intercept that confirms when it is told to.
+struct Server {
+    listener: TcpListener,
+    links: Vec<(TcpStream, ServerLink)>,
+    /// Sessions registered, with the link they came over.
+    registered: Vec<(usize, u64)>,
+    unregistered: Vec<u64>,
+    byes: usize,
+    confirms: bool,
+}
+
+impl Server {
+    fn new(confirms: bool) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (registered, unregistered) = (Vec::new(), Vec::new());
+        Self {
+            listener,
+            links: Vec::new(),
+            registered,
+            unregistered,
+            byes: 0,
+            confirms,
+        }
+    }
+
+    fn intercept(&self) -> Intercept {
+        let address = self.listener.local_addr().unwrap();
+        Intercept {
+            name: address.to_string(),
+            addresses: vec![address],
+        }
+    }
+
+    fn step(&mut self, now: Instant) {
+        while let Ok((stream, peer)) = self.listener.accept() {
+            stream.set_nonblocking(true).unwrap();
+            self.links
+                .push((stream, ServerLink::new(&Security::Insecure, peer.ip(), now)));
+        }
+        for index in 0..self.links.len() {
+            let (stream, link) = &mut self.links[index];
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                link.receive(now, &buffer[..count]);
+            }
+            while let Some(event) = link.poll_event() {
+                match event {
+                    ServerEvent::Hello(hello) => link.accept(hello.features),
+                    ServerEvent::Register(registration) => {
+                        self.registered.push((index, registration.session));
+                        if self.confirms {
+                            link.confirm(1);
+                        }
+                    }
+                    ServerEvent::Unregister(end) => self.unregistered.push(end.session),
+                    ServerEvent::Bye => self.byes += 1,
+                }
+            }
+            self.write(index);
+        }
+    }
+
+    fn write(&mut self, index: usize) {
+        let (stream, link) = &mut self.links[index];
+        while !link.transmit().is_empty() {
+            match stream.write(link.transmit()) {
+                Ok(count) => link.consume(count),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn tunnel(servers: &[&Server], per_intercept: usize) -> Tunnel {
+    let intercepts: Vec<Intercept> = servers.iter().map(|server| server.intercept()).collect();
+    let identity = Identity {
+        instance: 1,
+        shard: 0,
+        security: Security::Insecure,
+    };
+    Tunnel::new(&intercepts, per_intercept, &identity, Instant::now())
+}
+
+/// Runs both sides until `done` says so, and gives what the engine would have heard.
+fn run(
+    tunnel: &mut Tunnel,
+    servers: &mut [&mut Server],
+    mut done: impl FnMut(&Tunnel, &[&mut Server], &[String]) -> bool,
+) -> Vec<String> {
+    let mut heard = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = Instant::now();
+        tunnel.service(now, |event| {
+            heard.push(match event {
+                TunnelEvent::Reply(record) => {
+                    format!("reply to {} of {}", record.session, record.payload_len)
+                }
+                other => format!("{other:?}"),
+            });
+        });
+        tunnel.flush(now);
+        for server in &mut *servers {
+            server.step(now);
+        }
+        if done(tunnel, servers, &heard) {
+            return heard;
+        }
+        assert!(now < deadline, "never done: {heard:?}");
+        tunnel.wait(Duration::from_millis(1)).unwrap();
+    }
+}
+
+fn tuple(port: u16) -> FourTuple {
+    let end = |port| Endpoint::new(Ipv4Addr::LOCALHOST.into(), port);
+    FourTuple::new(end(port), end(80))
+}
+
+fn registration(session: u64) -> Registration {
+    Registration {
+        session,
+        tuple: tuple(1000),
+        iss: 7,
+    }
+}
+
+fn up(tunnel: &mut Tunnel, servers: &mut [&mut Server]) -> Vec<String> {
+    run(tunnel, servers, |tunnel, _, _| {
+        tunnel.longest_loss().is_none()
+    })
+}
+
+#[test]
+fn a_session_is_registered_answered_and_unregistered() {
+    let mut server = Server::new(true);
+    let mut tunnel = tunnel(&[&server], 1);
+    assert_eq!(up(&mut tunnel, &mut [&mut server]), ["Up"]);
+    tunnel.register(&registration(5));
+    let heard = run(&mut tunnel, &mut [&mut server], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(heard, ["Confirmed(5)"]);
+    let mut batch = ReplyBatch::default();
+    batch.push(5, 100, &[0x50; 20]);
+    server.links[0].1.send_replies(&batch);
+    let heard = run(&mut tunnel, &mut [&mut server], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(heard, ["reply to 5 of 100"]);
+    tunnel.unregister(&Unregistration {
+        session: 5,
+        tuple: tuple(1000),
+    });
+    tunnel.farewell();
+    run(&mut tunnel, &mut [&mut server], |_, servers, _| {
+        servers[0].byes == 1
+    });
+    assert_eq!(server.unregistered, [5]);
+}
+
+#[test]
+fn with_several_tunnels_the_session_number_chooses() {
+    let mut server = Server::new(true);
+    let mut tunnel = tunnel(&[&server], 2);
+    assert_eq!(up(&mut tunnel, &mut [&mut server]), ["Up"]);
+    for session in 0..4 {
+        tunnel.register(&registration(session));
+    }
+    let heard = run(&mut tunnel, &mut [&mut server], |_, _, heard| {
+        heard.len() == 4
+    });
+    assert_eq!(heard.len(), 4);
+    for (link, session) in &server.registered {
+        let partner = server
+            .registered
+            .iter()
+            .find(|(_, other)| *other == (session + 2) % 4);
+        assert_eq!(partner.map(|(link, _)| link), Some(link));
+    }
+}
+
+#[test]
+fn every_intercept_has_to_confirm() {
+    let (mut quick, mut slow) = (Server::new(true), Server::new(false));
+    let mut tunnel = tunnel(&[&quick, &slow], 1);
+    assert_eq!(up(&mut tunnel, &mut [&mut quick, &mut slow]), ["Up", "Up"]);
+    tunnel.register(&registration(9));
+    let heard = run(
+        &mut tunnel,
+        &mut [&mut quick, &mut slow],
+        |_, servers, _| servers.iter().all(|server| !server.registered.is_empty()),
+    );
+    assert_eq!(heard, Vec::<String>::new());
+    slow.links[0].1.confirm(1);
+    let heard = run(&mut tunnel, &mut [&mut quick, &mut slow], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(heard, ["Confirmed(9)"]);
+}
+
+#[test]
+fn a_lost_intercept_needs_not_confirm() {
+    let (mut quick, mut slow) = (Server::new(true), Server::new(false));
+    let mut tunnel = tunnel(&[&quick, &slow], 1);
+    up(&mut tunnel, &mut [&mut quick, &mut slow]);
+    tunnel.register(&registration(9));
+    run(
+        &mut tunnel,
+        &mut [&mut quick, &mut slow],
+        |tunnel, servers, _| {
+            let confirmed = tunnel.router.awaiting.get(&9) == Some(&0b10);
+            confirmed && !servers[1].registered.is_empty()
+        },
+    );
+    drop(slow);
+    let heard = run(&mut tunnel, &mut [&mut quick], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(heard, ["Confirmed(9)"]);
+    assert!(tunnel.is_usable());
+    assert_eq!(
+        (tunnel.counters().losses, tunnel.counters().intercepts_up),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_lost_intercept_is_found_again() {
+    let mut server = Server::new(true);
+    let mut tunnel = tunnel(&[&server], 1);
+    up(&mut tunnel, &mut [&mut server]);
+    server.links.clear();
+    let heard = run(&mut tunnel, &mut [&mut server], |tunnel, _, heard| {
+        !heard.is_empty() && tunnel.is_usable()
+    });
+    assert_eq!(heard, ["Down", "Up"]);
+    assert_eq!(tunnel.counters().losses, 1);
+}
+
+#[test]
+fn the_tuple_of_another_instance_is_a_conflict() {
+    let mut server = Server::new(false);
+    let mut tunnel = tunnel(&[&server], 1);
+    up(&mut tunnel, &mut [&mut server]);
+    tunnel.register(&registration(3));
+    run(&mut tunnel, &mut [&mut server], |_, servers, _| {
+        !servers[0].registered.is_empty()
+    });
+    server.links[0].1.conflict(1);
+    let heard = run(&mut tunnel, &mut [&mut server], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(heard, ["Conflict(3)"]);
+    assert_eq!(tunnel.counters().conflicts, 1);
+}
+
+#[test]
+fn an_intercept_that_is_not_there_is_named_with_the_reason() {
+    let server = Server::new(true);
+    let mut tunnel = tunnel(&[&server], 1);
+    let name = server.intercept().name;
+    drop(server);
+    let error = tunnel
+        .connect(Duration::from_millis(300))
+        .expect_err("nobody listens");
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("can't reach intercept at {name}: ")),
+        "{text}"
+    );
+    assert!(text.contains("refused"), "{text}");
+}
+
+#[test]
+fn the_next_address_of_a_name_is_tried() {
+    let mut server = Server::new(true);
+    let there = server.listener.local_addr().unwrap();
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let addresses: Vec<SocketAddr> = vec![closed, there];
+    let identity = Identity {
+        instance: 1,
+        shard: 0,
+        security: Security::Insecure,
+    };
+    let intercepts = [Intercept {
+        name: "name".into(),
+        addresses,
+    }];
+    let mut tunnel = Tunnel::new(&intercepts, 1, &identity, Instant::now());
+    assert_eq!(up(&mut tunnel, &mut [&mut server]), ["Up"]);
+}
