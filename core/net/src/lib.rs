@@ -1,0 +1,24 @@
+//! The outside: packets in from the kernel, packets out to it. Everything here does I/O; nothing
+//! here knows what a session is.
+//!
+//! - [`filter`]: which packets the kernel hands over, from the origins (`-x`) and the user (`-F`)
+//! - [`ring`]: the capture ring (`AF_PACKET`, `TPACKET_V3`)
+//! - [`shard`]: which shard owns a client, computed alike here and in the kernel
+//! - [`raw`]: whole IP packets sent in batches, with any source address
+//! - [`interfaces`]: the host's devices and addresses
+//! - [`bpf`]: classic BPF, the machine that filter and shard programs are written for
+//!
+//! The system calls that need `unsafe` are in the private module `sys`.
+
+#![deny(missing_docs)]
+
+pub mod bpf;
+mod error;
+pub mod filter;
+pub mod interfaces;
+pub mod raw;
+pub mod ring;
+pub mod shard;
+mod sys;
+
+pub use error::NetError;
