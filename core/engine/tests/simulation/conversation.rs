@@ -4,8 +4,6 @@
 //! pattern of its position, below 0x80; the last is 0x80 plus the message's *answer class*, so that
 //! a server that only sees the stream knows where messages end and how long each answer is.
 
-use std::ops::Range;
-
 use tcpcopy_packet::FourTuple;
 
 use crate::events::Micros;
@@ -115,25 +113,6 @@ impl Conversation {
         self.turns
             .iter()
             .flat_map(|turn| turn.messages.iter().copied())
-    }
-
-    /// The stream range of each turn.
-    pub(crate) fn turn_ranges(&self) -> Vec<Range<u64>> {
-        let mut start = 0;
-        self.turns
-            .iter()
-            .map(|turn| {
-                let end = start
-                    + turn
-                        .messages
-                        .iter()
-                        .map(|message| message.bytes)
-                        .sum::<u64>();
-                let range = start..end;
-                start = end;
-                range
-            })
-            .collect()
     }
 
     /// Where the messages begin in the stream.

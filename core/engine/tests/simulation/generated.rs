@@ -1,20 +1,24 @@
-//! Scenarios drawn from a seed: any client, any link, any patient target. Everything must arrive.
+//! Scenarios drawn from a seed. With patient targets everything must arrive; with others, and with
+//! holes, lost tunnels, limits and stops, the ledger must know what did not.
 //!
 //! `SIMULATION_SEED=n` runs one seed, `SIMULATION_SEEDS=n` that many; `SIMULATION_PORT=p` keeps
 //! only one client's segments in the trace of a failure.
 
-use tcpcopy_engine::RttPolicy;
+use std::time::Duration;
+
+use tcpcopy_engine::{DropReason, RttPolicy, Selection};
 
 use crate::capture::{Cut, Disturbance};
-use crate::check::{Expected, check};
+use crate::check::{Expected, Streams, check};
 use crate::conversation::Conversation;
+use crate::draw::{draw_impatient_target, draw_link, draw_patient_target, draw_tunnel};
 use crate::events::{MILLISECOND_US, SECOND_US};
 use crate::harness::run;
-use crate::link::LinkConfig;
 use crate::mix::{Mix, START_WITHIN_US, draw_disturbance, draw_shape};
 use crate::rng::Rng;
 use crate::scenario::{Family, Scenario, Stop};
-use crate::target::{Finish, Listening, Reader, TargetConfig};
+use crate::target::TargetConfig;
+use crate::trace::variable;
 
 /// Seeds of a plain test run.
 const DEFAULT_SEEDS: u64 = 300;
@@ -23,51 +27,52 @@ const REPEAT_EVERY: u64 = 8;
 
 #[test]
 fn every_stream_arrives_whatever_the_seed() {
-    let variable = |name: &str| {
-        std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"))
-    };
-    let seeds = match variable("SIMULATION_SEED") {
+    run_seeds(patient);
+}
+
+#[test]
+fn every_balance_is_zero_whatever_the_seed() {
+    run_seeds(impatient);
+}
+
+fn run_seeds(generate: impl Fn(u64) -> (Scenario, Expected<'static>)) {
+    let seeds = match variable::<u64>("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..variable("SIMULATION_SEEDS").unwrap_or(DEFAULT_SEEDS),
     };
     for seed in seeds {
         let (scenario, expected) = generate(seed);
+        println!("{}, SIMULATION_SEED={seed}", scenario.name);
         let outcome = run(&scenario);
-        println!("seed {seed}: finished after {} µs", outcome.finished_us);
-        check_seed(seed, || check(&scenario, &outcome, expected));
+        println!("finished after {} µs", outcome.finished_us);
+        check(&scenario, &outcome, expected);
         if seed.is_multiple_of(REPEAT_EVERY) {
             let again = run(&scenario);
-            assert_eq!(outcome.hash, again.hash, "seed {seed}: not the same again");
+            assert_eq!(outcome.hash, again.hash, "not the same again");
         }
     }
 }
 
-/// Names the seed where a check fails.
-fn check_seed(seed: u64, check: impl FnOnce()) {
-    struct Name(u64);
-    impl Drop for Name {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("failed: SIMULATION_SEED={}", self.0);
-            }
-        }
-    }
-    let _name = Name(seed);
-    check();
-}
-
-fn generate(seed: u64) -> (Scenario, Expected<'static>) {
+/// A scenario in which everything must arrive.
+fn patient(seed: u64) -> (Scenario, Expected<'static>) {
     let mut rng = Rng::new(seed);
-    let family = if rng.permille(250) { Family::V6 } else { Family::V4 };
-    let mut scenario = Scenario::new("generated", seed, family);
-    scenario.target = draw_target(TargetConfig::new(family.target()), &mut rng);
+    let family = if rng.permille(250) {
+        Family::V6
+    } else {
+        Family::V4
+    };
+    let mut scenario = Scenario::new("patient", seed, family);
+    scenario.target = draw_patient_target(TargetConfig::new(family.target()), &mut rng);
     scenario.to_target = draw_link(&mut rng);
     scenario.to_intercept = draw_link(&mut rng);
     scenario.tunnel_delay_us = rng.pick(&[20, 150, 5 * MILLISECOND_US]);
     scenario.engine.mtu = rng.pick(&[1500, 1500, 1500, 1280, 576.max(minimum_mtu(family)), 9000]);
     scenario.engine.wait_for_answers = !rng.permille(100);
-    scenario.engine.rtt =
-        if rng.permille(300) { RttPolicy::Fixed(std::time::Duration::ZERO) } else { RttPolicy::Captured };
+    scenario.engine.rtt = if rng.permille(300) {
+        RttPolicy::Fixed(Duration::ZERO)
+    } else {
+        RttPolicy::Captured
+    };
     if let Stop::Drain { after_us, .. } = &mut scenario.stop {
         *after_us = rng.pick(&[0, SECOND_US, 30 * SECOND_US]);
     }
@@ -81,6 +86,79 @@ fn generate(seed: u64) -> (Scenario, Expected<'static>) {
     (scenario, Expected::ALL)
 }
 
+/// A scenario in which anything may be lost, but nothing silently.
+fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
+    let (mut scenario, _) = patient(seed);
+    let mut rng = Rng::new(!seed);
+    let family = if scenario.target.endpoint.address.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    scenario.name = "impatient".to_owned();
+    scenario.connections.clear();
+    scenario.target = draw_impatient_target(TargetConfig::new(family.target()), &mut rng);
+    scenario.tunnel = draw_tunnel(&mut rng);
+    let engine = &mut scenario.engine;
+    engine.copies = rng.pick(&[1, 1, 1, 3]);
+    engine.only_complete = rng.permille(100);
+    engine.memory_budget_bytes = rng.pick(&[1 << 30, 1 << 30, 100_000]);
+    engine.session_timeout = Duration::from_secs(rng.pick(&[600, 30, 3]));
+    engine.idle_timeout = Duration::from_secs(rng.pick(&[720, 20]));
+    engine.gap_timeout = Duration::from_secs(rng.pick(&[10, 1]));
+    if rng.permille(100) {
+        engine.selection = Selection::Percent(50.0);
+    }
+    let mut mix = draw_mix(scenario.target.greeting_bytes, &mut rng);
+    mix.endings = Mix::ALL_ENDINGS.to_vec();
+    for index in 0..rng.range(1, 9) {
+        // Some share a tuple: their ports are used again.
+        let tuple = family.client(u16::try_from(index - index % rng.range(1, 3)).expect("few"));
+        let start_us = scenario
+            .connections
+            .iter()
+            .filter(|connection| connection.conversation.tuple == tuple)
+            .filter_map(|connection| connection.segments.last())
+            .map(|last| last.at_us + rng.pick(&[100, SECOND_US, 40 * SECOND_US]))
+            .max()
+            .unwrap_or_else(|| rng.range(0, START_WITHIN_US));
+        let conversation = mix.conversation(tuple, start_us, &mut rng);
+        let shape = draw_shape(&mut rng);
+        let disturbance = Disturbance {
+            hole_permille: rng.pick(&[0, 0, 20]),
+            joined_permille: rng.pick(&[0, 0, 0, 300]),
+            ..draw_disturbance(&mut rng)
+        };
+        scenario.capture(conversation, shape, disturbance, &mut rng);
+    }
+    let last_us = scenario.captured_until_us();
+    scenario.stop = match rng.range(0, 4) {
+        0 => Stop::NowAt {
+            at_us: rng.range(0, last_us + SECOND_US),
+        },
+        1 => Stop::Now {
+            after_us: 5 * SECOND_US,
+        },
+        2 => Stop::Drain {
+            after_us: 0,
+            deadline_us: last_us + 5 * SECOND_US,
+        },
+        _ => scenario.stop,
+    };
+    let streams = if scenario.engine.copies == 1 {
+        Streams::Pieces
+    } else {
+        Streams::Any
+    };
+    (
+        scenario,
+        Expected {
+            streams,
+            drops: &DropReason::ALL[..DropReason::COUNT - 1],
+        },
+    )
+}
+
 fn capture(scenario: &mut Scenario, conversation: Conversation, rng: &mut Rng) {
     let mut shape = draw_shape(rng);
     let disturbance = draw_disturbance(rng);
@@ -88,7 +166,7 @@ fn capture(scenario: &mut Scenario, conversation: Conversation, rng: &mut Rng) {
     if conversation.stream_len() > 50_000 && shape.cut == Cut::Anywhere {
         shape.cut = Cut::Mss;
     }
-    scenario.capture(conversation, shape, Disturbance { ..disturbance }, rng);
+    scenario.capture(conversation, shape, disturbance, rng);
 }
 
 fn minimum_mtu(family: Family) -> u16 {
@@ -96,47 +174,35 @@ fn minimum_mtu(family: Family) -> u16 {
 }
 
 fn draw_mix(greeting_bytes: u64, rng: &mut Rng) -> Mix {
-    let small = Mix { greeting_bytes, ..Mix::default() };
+    let small = Mix {
+        greeting_bytes,
+        ..Mix::default()
+    };
     match rng.range(0, 10) {
-        0 => Mix { message_bytes: 1 << 20, turns: 2, ..small },
-        1 => Mix { answer_bytes: 1 << 20, turns: 2, ..small },
-        2 => Mix { turns: 40, message_bytes: 2_000, answer_bytes: 4_000, ..small },
-        3 => Mix { pipelined_permille: 900, ..small },
-        4 => Mix { think_us: 8 * SECOND_US, ..small },
+        0 => Mix {
+            message_bytes: 1 << 20,
+            turns: 2,
+            ..small
+        },
+        1 => Mix {
+            answer_bytes: 1 << 20,
+            turns: 2,
+            ..small
+        },
+        2 => Mix {
+            turns: 40,
+            message_bytes: 2_000,
+            answer_bytes: 4_000,
+            ..small
+        },
+        3 => Mix {
+            pipelined_permille: 900,
+            ..small
+        },
+        4 => Mix {
+            think_us: 8 * SECOND_US,
+            ..small
+        },
         _ => small,
-    }
-}
-
-fn draw_link(rng: &mut Rng) -> LinkConfig {
-    let delay_us = rng.pick(&[50, 500, 10 * MILLISECOND_US]);
-    LinkConfig {
-        delay_us,
-        jitter_us: rng.pick(&[0, delay_us / 2]),
-        reorder_permille: rng.pick(&[0, 0, 20, 200]),
-        loss_permille: rng.pick(&[0, 0, 10, 50]),
-        duplicate_permille: rng.pick(&[0, 0, 10, 100]),
-    }
-}
-
-fn draw_target(plain: TargetConfig, rng: &mut Rng) -> TargetConfig {
-    let slow = Reader::Slow { bytes: rng.range(500, 20_000), interval_us: 10 * MILLISECOND_US };
-    let pauses = Reader::Pauses { after_bytes: rng.range(0, 100_000), pause_us: 20 * SECOND_US };
-    let late = Finish::LateData { delay_us: 300 * MILLISECOND_US, bytes: rng.range(1, 30_000) };
-    TargetConfig {
-        listening: Listening::Accepts { delay_us: rng.pick(&[0, 0, 0, 1_500 * MILLISECOND_US]) },
-        mss: rng.pick(&[plain.mss, plain.mss, 536, 8940]),
-        window_scale: rng.pick(&[Some(7), Some(2), Some(0), None]),
-        sack: !rng.permille(300),
-        timestamps: !rng.permille(300),
-        receive_buffer_bytes: rng.pick(&[256 << 10, 256 << 10, 64 << 10, 20_000, 3_000]),
-        delayed_ack_us: rng.pick(&[0, 40 * MILLISECOND_US, 200 * MILLISECOND_US]),
-        segmentation_offload: rng.permille(400),
-        keepalive_us: rng.pick(&[None, Some(SECOND_US)]),
-        greeting_bytes: rng.pick(&[0, 0, 0, 90]),
-        service_us: rng.pick(&[0, 200, 20 * MILLISECOND_US]),
-        answer_percent: rng.pick(&[100, 100, 60, 150]),
-        reader: rng.pick(&[Reader::Fast, Reader::Fast, Reader::Fast, slow, pauses]),
-        finish: rng.pick(&[Finish::AfterClient, Finish::AfterClient, Finish::AfterClient, late]),
-        ..plain
     }
 }

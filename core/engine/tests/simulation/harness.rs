@@ -21,6 +21,8 @@ use tunnel::{Tunnel, TunnelMessage};
 const MAX_STEPS_AT_ONCE: u32 = 100_000;
 /// Steps of a whole run.
 const MAX_STEPS: u64 = 30_000_000;
+/// Times in a row that the engine's timer may ask for a moment that is not in the future.
+const MAX_OVERDUE: u32 = 20;
 /// What is still under way when the engine has finished arrives within this.
 const AFTERMATH_US: Micros = 2 * SECOND_US;
 /// What the origin's captured bytes are, as nobody looks at them.
@@ -39,7 +41,6 @@ pub(crate) struct Outcome {
     pub(crate) last_delivery_us: Micros,
     pub(crate) finished_us: Micros,
     pub(crate) lost_to_target: u64,
-    pub(crate) lost_replies: u64,
 }
 
 enum Event {
@@ -65,6 +66,7 @@ struct Simulation<'a> {
     queue: EventQueue<Event>,
     engine: Engine,
     engine_at: Option<Micros>,
+    overdue: u32,
     target: ModelTarget,
     target_at: Option<Micros>,
     intercept: ModelIntercept,
@@ -107,6 +109,7 @@ impl<'a> Simulation<'a> {
             queue,
             engine: Engine::new(scenario.engine.clone(), rng.next()),
             engine_at: None,
+            overdue: 0,
             target: ModelTarget::new(scenario.target.clone(), rng.fork()),
             target_at: None,
             intercept: ModelIntercept::default(),
@@ -132,8 +135,13 @@ impl<'a> Simulation<'a> {
         let mut steps_at_once = 0;
         for _ in 0..MAX_STEPS {
             let timers = [self.queue.next_at(), self.engine_at, self.target_at];
-            let Some(next_us) = timers.into_iter().flatten().min() else { return };
-            if self.finished_us.is_some_and(|at| next_us > at + AFTERMATH_US) {
+            let Some(next_us) = timers.into_iter().flatten().min() else {
+                return;
+            };
+            if self
+                .finished_us
+                .is_some_and(|at| next_us > at + AFTERMATH_US)
+            {
                 return;
             }
             if next_us > self.now_us {
@@ -141,8 +149,16 @@ impl<'a> Simulation<'a> {
                 steps_at_once = 0;
             }
             steps_at_once += 1;
-            assert!(steps_at_once < MAX_STEPS_AT_ONCE, "livelock at {} µs", self.now_us);
-            assert!(self.now_us < self.scenario.limit_us, "not finished: {}", self.in_flight());
+            assert!(
+                steps_at_once < MAX_STEPS_AT_ONCE,
+                "livelock at {} µs",
+                self.now_us
+            );
+            assert!(
+                self.now_us < self.scenario.limit_us,
+                "not finished: {}",
+                self.in_flight()
+            );
             self.step();
         }
         panic!("no end in {MAX_STEPS} steps: {}", self.in_flight());
@@ -155,14 +171,26 @@ impl<'a> Simulation<'a> {
         } else if self.engine_at.is_some_and(|at| at <= self.now_us) {
             self.engine.timeout(self.now());
             self.drain_engine();
+            self.check_timer();
         } else {
             self.target.timeout(self.now_us);
             self.drain_target();
         }
         if self.stopped && self.finished_us.is_none() && self.engine.is_finished() {
             self.finished_us = Some(self.now_us);
-            self.trace.note(self.now_us, "the engine has finished".to_owned());
+            self.trace
+                .note(self.now_us, "the engine has finished".to_owned());
         }
+    }
+
+    /// A timer that fires asks for a later moment afterwards, or work is left undone for ever.
+    fn check_timer(&mut self) {
+        let overdue = self.engine_at.is_some_and(|at| at <= self.now_us);
+        self.overdue = if overdue { self.overdue + 1 } else { 0 };
+        assert!(
+            self.overdue < MAX_OVERDUE,
+            "the engine's timer never moves on"
+        );
     }
 
     fn event(&mut self, event: Event) {
@@ -170,7 +198,8 @@ impl<'a> Simulation<'a> {
             Event::Captured(connection) => self.captured(connection),
             Event::ReachesTarget(packet) => {
                 let segment = parse_verified(&packet);
-                self.trace.segment(self.now_us, Place::ReachedTarget, &Header::of(&segment));
+                self.trace
+                    .segment(self.now_us, Place::ReachedTarget, &Header::of(&segment));
                 self.target.segment(self.now_us, &segment, packet.len());
                 self.drain_target();
             }
@@ -204,7 +233,8 @@ impl<'a> Simulation<'a> {
             }
             _ => &ORIGIN_BYTES[..length],
         };
-        self.trace.segment(self.now_us, Place::Captured, &captured.header);
+        self.trace
+            .segment(self.now_us, Place::Captured, &captured.header);
         let segment: Segment<'_> = captured.header.segment(payload);
         self.engine.segment(self.now(), &segment);
         self.drain_engine();
@@ -213,9 +243,9 @@ impl<'a> Simulation<'a> {
     fn stop(&mut self) {
         self.stopped = true;
         let how = match self.scenario.stop {
-            Stop::Drain { deadline_us, .. } => {
-                ShutDown::Drain { deadline: Instant::from_micros(deadline_us) }
-            }
+            Stop::Drain { deadline_us, .. } => ShutDown::Drain {
+                deadline: Instant::from_micros(deadline_us),
+            },
             Stop::Now { .. } | Stop::NowAt { .. } => ShutDown::Now,
         };
         self.trace.note(self.now_us, format!("shut down: {how:?}"));
@@ -257,7 +287,11 @@ impl<'a> Simulation<'a> {
 
     fn finish(self) -> Outcome {
         assert!(self.stopped, "the run ended before the stop");
-        assert!(self.engine.is_finished(), "nothing left to do, yet {}", self.in_flight());
+        assert!(
+            self.engine.is_finished(),
+            "nothing left to do, yet {}",
+            self.in_flight()
+        );
         let (accepted, target) = self.target.finish();
         Outcome {
             accepted,
@@ -268,7 +302,6 @@ impl<'a> Simulation<'a> {
             last_delivery_us: self.last_delivery_us,
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: self.to_target.lost,
-            lost_replies: self.to_intercept.lost,
         }
     }
 }

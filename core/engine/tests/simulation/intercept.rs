@@ -29,7 +29,10 @@ impl ModelIntercept {
     }
 
     pub(crate) fn unregister(&mut self, session: SessionId) {
-        let entry = self.table.values_mut().find(|entry| **entry == Entry::Registered(session));
+        let entry = self
+            .table
+            .values_mut()
+            .find(|entry| **entry == Entry::Registered(session));
         if let Some(entry) = entry {
             *entry = Entry::Tombstone;
         }
@@ -37,7 +40,10 @@ impl ModelIntercept {
 
     /// The instance's tunnel died: all its sessions become tombstones. Returns the mirrors.
     pub(crate) fn bury_all(&mut self) -> Vec<Endpoint> {
-        let live = self.table.iter_mut().filter(|(_, entry)| **entry != Entry::Tombstone);
+        let live = self
+            .table
+            .iter_mut()
+            .filter(|(_, entry)| **entry != Entry::Tombstone);
         live.map(|(tuple, entry)| {
             *entry = Entry::Tombstone;
             tuple.source

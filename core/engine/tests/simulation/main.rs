@@ -1,7 +1,7 @@
 //! A deterministic simulation of a replay: captured clients, the engine, lossy links, a model
 //! target and a model intercept, on one virtual clock and from one seed.
 //!
-//! - [`conversation`], [`capture`], [`mix`]: what clients say, and what a capture sees of it
+//! - [`conversation`], [`capture`], [`mix`], [`draw`]: what clients say, and what a capture sees of it
 //! - [`target`], [`intercept`], [`link`]: the other nodes
 //! - [`harness`], [`scenario`], [`check`]: a run and what must hold after it
 //! - [`generated`], [`named`], [`table`]: the tests; [`models`] tests the models by themselves
@@ -12,15 +12,22 @@
     clippy::print_stdout,
     reason = "seeds and traces of failures"
 )]
-#![allow(dead_code, unused_imports, reason = "until the engine is there")]
 
 mod capture;
+mod check;
 mod conversation;
+mod draw;
 mod events;
+mod generated;
+mod harness;
+mod intercept;
 mod link;
 mod mix;
 mod models;
+mod named;
 mod rng;
 mod scenario;
+mod table;
 mod target;
+mod trace;
 mod wire;

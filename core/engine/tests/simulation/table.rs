@@ -44,19 +44,35 @@ fn row(loss_permille: u32, reorder_permille: u32, mtu: u16) -> String {
     let mut rng = Rng::new(SEED);
     let mut scenario = Scenario::new("table", SEED, Family::V4);
     let delay_us = MILLISECOND_US;
-    scenario.links(LinkConfig { delay_us, reorder_permille, loss_permille, ..LinkConfig::default() });
+    scenario.links(LinkConfig {
+        delay_us,
+        reorder_permille,
+        loss_permille,
+        ..LinkConfig::default()
+    });
     scenario.engine.mtu = mtu;
     scenario.target.mss = mtu - 40;
     for index in 0..CLIENTS {
         let start_us = u64::from(index) * 5 * MILLISECOND_US;
-        let mut conversation = Mix::default().conversation(Family::V4.client(index), start_us, &mut rng);
-        let messages = vec![Message { bytes: 30_000, answer: 6 }];
+        let mut conversation =
+            Mix::default().conversation(Family::V4.client(index), start_us, &mut rng);
+        let messages = vec![Message {
+            bytes: 30_000,
+            answer: 6,
+        }];
         conversation.turns = vec![
-            Turn { messages, think_us: 2 * MILLISECOND_US, answered_meanwhile: false };
+            Turn {
+                messages,
+                think_us: 2 * MILLISECOND_US,
+                answered_meanwhile: false
+            };
             10
         ];
         conversation.ending = Ending::ClientFin;
-        let shape = ClientShape { mss: mtu - 40, ..ClientShape::default() };
+        let shape = ClientShape {
+            mss: mtu - 40,
+            ..ClientShape::default()
+        };
         scenario.capture(conversation, shape, Disturbance::default(), &mut rng);
     }
     let outcome = run(&scenario);
@@ -68,7 +84,11 @@ fn row(loss_permille: u32, reorder_permille: u32, mtu: u16) -> String {
         format!("{}.{}", loss_permille / 10, loss_permille % 10),
         format!("{}.{}", reorder_permille / 10, reorder_permille % 10),
         mtu,
-        format!("{}.{:03}", outcome.last_delivery_us / 1_000_000, outcome.last_delivery_us / 1_000 % 1_000),
+        format!(
+            "{}.{:03}",
+            outcome.last_delivery_us / 1_000_000,
+            outcome.last_delivery_us / 1_000 % 1_000
+        ),
         outcome.ledger.upstream.retransmitted_segments,
         outcome.target.useless_segments,
         outcome.target.retransmitted,

@@ -7,7 +7,7 @@ use tcpcopy_packet::TcpFlags;
 use crate::events::Micros;
 use crate::wire::Header;
 
-/// Lines kept for the report of a failure.
+/// Lines kept for the report of a failure; `SIMULATION_LINES` keeps more.
 const KEPT_LINES: usize = 120;
 
 /// Where a traced segment was seen.
@@ -46,13 +46,18 @@ pub(crate) struct Trace {
     lines: VecDeque<Line>,
     /// Only segments of this source port (either side), when set.
     port: Option<u16>,
+    kept_lines: usize,
 }
 
 impl Trace {
     pub(crate) fn new(title: String) -> Self {
-        let port = std::env::var("SIMULATION_PORT").ok();
-        let port = port.map(|port| port.parse().expect("SIMULATION_PORT is a port"));
-        Self { title, hash: 0xcbf2_9ce4_8422_2325, lines: VecDeque::new(), port }
+        Self {
+            title,
+            hash: 0xcbf2_9ce4_8422_2325,
+            lines: VecDeque::new(),
+            port: variable("SIMULATION_PORT"),
+            kept_lines: variable("SIMULATION_LINES").unwrap_or(KEPT_LINES),
+        }
     }
 
     pub(crate) fn segment(&mut self, now_us: Micros, place: Place, header: &Header) {
@@ -79,7 +84,7 @@ impl Trace {
     }
 
     fn push(&mut self, line: Line) {
-        if self.lines.len() == KEPT_LINES {
+        if self.lines.len() == self.kept_lines {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
@@ -90,7 +95,11 @@ impl Trace {
         for line in &self.lines {
             match line {
                 Line::Segment(at_us, place, header) => {
-                    let mark = if header.flags.contains(TcpFlags::RST) { " !" } else { "" };
+                    let mark = if header.flags.contains(TcpFlags::RST) {
+                        " !"
+                    } else {
+                        ""
+                    };
                     eprintln!("{} {} {header}{mark}", clock(*at_us), place.label());
                 }
                 Line::Note(at_us, text) => eprintln!("{} -- {text}", clock(*at_us)),
@@ -105,6 +114,16 @@ impl Drop for Trace {
             self.print();
         }
     }
+}
+
+/// A number from the environment.
+pub(crate) fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is not such a number")),
+    )
 }
 
 fn clock(at_us: Micros) -> String {

@@ -122,16 +122,6 @@ impl CapturedConnection {
             .first()
             .is_some_and(|first| first.header.flags.contains(TcpFlags::SYN))
     }
-
-    /// Bytes of the stream the capture saw.
-    pub(crate) fn seen_bytes(&self) -> u64 {
-        self.stream.len() as u64
-            - self
-                .holes
-                .iter()
-                .map(|hole| hole.end - hole.start)
-                .sum::<u64>()
-    }
 }
 
 /// What is left of `holes` without `seen`, in order and without overlap.

@@ -13,8 +13,6 @@ use crate::wire::{Header, parse_verified};
 
 /// Outputs of one drain after which the engine never comes to rest.
 const MAX_OUTPUTS: u32 = 200_000;
-/// Times in a row the engine may ask for a moment that is not in the future.
-const MAX_OVERDUE: u32 = 50;
 /// Bytes of a packet that enter the trace's hash: all headers.
 const HASHED_BYTES: usize = 100;
 
@@ -27,7 +25,6 @@ pub(super) struct Registrations {
     confirmed: BTreeSet<FourTuple>,
     /// Asked for since the tunnel last changed.
     asked: BTreeSet<u64>,
-    overdue: (Micros, u32),
 }
 
 impl Registrations {
@@ -43,9 +40,12 @@ impl Registrations {
         }
     }
 
-    fn unregister(&mut self, session: SessionId) {
-        let tuple = self.tuples.remove(&session.as_u64());
-        let tuple = tuple.unwrap_or_else(|| panic!("{session:?} was never registered"));
+    fn unregister(&mut self, session: SessionId, tunnel_is_up: bool) {
+        let Some(tuple) = self.tuples.remove(&session.as_u64()) else {
+            // Opened and ended while there was no tunnel to register it through.
+            assert!(!tunnel_is_up, "{session:?} was never registered");
+            return;
+        };
         self.asked.remove(&session.as_u64());
         self.live.remove(&tuple);
         self.confirmed.remove(&tuple);
@@ -63,7 +63,10 @@ impl Registrations {
     }
 
     fn check_packet(&self, header: &Header) {
-        assert!(self.live.contains(&header.tuple), "a packet of no session: {header}");
+        assert!(
+            self.live.contains(&header.tuple),
+            "a packet of no session: {header}"
+        );
         assert!(
             !header.flags.contains(TcpFlags::SYN) || self.confirmed.contains(&header.tuple),
             "a SYN left before its registration was confirmed: {header}"
@@ -100,40 +103,39 @@ impl Simulation<'_> {
                     self.tunnel_send(message);
                 }
                 Owned::Unregister(session) => {
-                    self.trace.note(self.now_us, format!("unregister {session:?}"));
-                    self.registrations.unregister(session);
+                    self.trace
+                        .note(self.now_us, format!("unregister {session:?}"));
+                    self.registrations.unregister(session, self.tunnel.is_up());
                     self.tunnel_send(TunnelMessage::Unregister(session));
                 }
                 Owned::Record(record) => {
                     self.trace.note(self.now_us, format!("{record:?}"));
                     self.records.push(record);
                 }
-                Owned::Timeout(at) => return self.rest_until(at),
+                Owned::Timeout(at) => {
+                    self.engine_at = at;
+                    return;
+                }
             }
         }
         panic!("the engine never rests at {} µs", self.now_us);
     }
 
-    fn rest_until(&mut self, at: Option<Micros>) {
-        self.engine_at = at;
-        let overdue = &mut self.registrations.overdue;
-        if at.is_none_or(|at| at > self.now_us) || overdue.0 != self.now_us {
-            *overdue = (self.now_us, 0);
-            return;
-        }
-        overdue.1 += 1;
-        assert!(overdue.1 < MAX_OVERDUE, "the engine asks for {at:?} at {} µs", self.now_us);
-    }
-
     fn packet(&mut self, packet: Vec<u8>) {
-        self.trace.hash_bytes(self.now_us, &packet[..packet.len().min(HASHED_BYTES)]);
+        self.trace
+            .hash_bytes(self.now_us, &packet[..packet.len().min(HASHED_BYTES)]);
         let header = Header::of(&parse_verified(&packet));
         self.trace.segment(self.now_us, Place::Sent, &header);
         let mtu = usize::from(self.scenario.engine.mtu);
-        assert!(packet.len() <= mtu, "{} bytes are over the MTU of {mtu}: {header}", packet.len());
+        assert!(
+            packet.len() <= mtu,
+            "{} bytes are over the MTU of {mtu}: {header}",
+            packet.len()
+        );
         self.registrations.check_packet(&header);
         for arrival_us in self.to_target.carry(self.now_us) {
-            self.queue.push(arrival_us, Event::ReachesTarget(packet.clone()));
+            self.queue
+                .push(arrival_us, Event::ReachesTarget(packet.clone()));
         }
     }
 }

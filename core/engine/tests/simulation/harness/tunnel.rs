@@ -32,7 +32,15 @@ pub(super) struct Tunnel {
 
 impl Tunnel {
     pub(super) fn new(delay_us: Micros) -> Self {
-        Self { delay_us, up: false, generation: 0 }
+        Self {
+            delay_us,
+            up: false,
+            generation: 0,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up
     }
 
     pub(super) fn is_current(&self, generation: u64) -> bool {
@@ -44,7 +52,8 @@ impl Simulation<'_> {
     pub(super) fn tunnel_send(&mut self, message: TunnelMessage) {
         if self.tunnel.up {
             let arrival_us = self.now_us + self.tunnel.delay_us;
-            self.queue.push(arrival_us, Event::Tunnel(self.tunnel.generation, message));
+            self.queue
+                .push(arrival_us, Event::Tunnel(self.tunnel.generation, message));
         }
     }
 
@@ -61,7 +70,8 @@ impl Simulation<'_> {
             }
             TunnelMessage::Reply(session, header) => {
                 self.trace.segment(self.now_us, Place::Reported, &header);
-                self.engine.reply(self.now(), session, &header.without_payload());
+                self.engine
+                    .reply(self.now(), session, &header.without_payload());
                 self.drain_engine();
             }
         }

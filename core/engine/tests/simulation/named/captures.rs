@@ -9,12 +9,15 @@ use crate::conversation::{Ending, Message, Turn, UNANSWERED};
 use crate::events::{MILLISECOND_US, SECOND_US};
 use crate::link::LinkConfig;
 use crate::mix::Mix;
-use crate::scenario::Family;
+use crate::scenario::{Family, Stop};
 
 /// Clients of one shape, with one kind of trouble: all arrives.
 fn captured(name: &str, mix: &Mix, shape: ClientShape, disturbance: Disturbance) {
     for origin_visible in [false, true] {
-        let shape = ClientShape { origin_visible, ..shape };
+        let shape = ClientShape {
+            origin_visible,
+            ..shape
+        };
         simulate(name, Expected::ALL, |scenario, rng| {
             add_shaped_clients(scenario, mix, shape, disturbance, rng);
         });
@@ -23,15 +26,27 @@ fn captured(name: &str, mix: &Mix, shape: ClientShape, disturbance: Disturbance)
 
 #[test]
 fn super_segments_of_64_kib() {
-    let mix = Mix { message_bytes: 1 << 20, ..Mix::default() };
-    let shape = ClientShape { cut: Cut::Glued, ..ClientShape::default() };
+    let mix = Mix {
+        message_bytes: 1 << 20,
+        ..Mix::default()
+    };
+    let shape = ClientShape {
+        cut: Cut::Glued,
+        ..ClientShape::default()
+    };
     captured("GRO", &mix, shape, Disturbance::default());
 }
 
 #[test]
 fn segments_of_any_size() {
-    let mix = Mix { message_bytes: 5_000, ..Mix::default() };
-    let shape = ClientShape { cut: Cut::Anywhere, ..ClientShape::default() };
+    let mix = Mix {
+        message_bytes: 5_000,
+        ..Mix::default()
+    };
+    let shape = ClientShape {
+        cut: Cut::Anywhere,
+        ..ClientShape::default()
+    };
     captured("any size", &mix, shape, Disturbance::default());
 }
 
@@ -44,8 +59,16 @@ fn retransmitted_overlapping_reordered_duplicated() {
         overlap_permille: 200,
         ..Disturbance::default()
     };
-    captured("disturbed", &Mix::default(), ClientShape::default(), disturbance);
-    let shape = ClientShape { cut: Cut::Glued, ..ClientShape::default() };
+    captured(
+        "disturbed",
+        &Mix::default(),
+        ClientShape::default(),
+        disturbance,
+    );
+    let shape = ClientShape {
+        cut: Cut::Glued,
+        ..ClientShape::default()
+    };
     captured("disturbed GRO", &Mix::default(), shape, disturbance);
 }
 
@@ -63,34 +86,68 @@ fn sequence_numbers_wrap() {
 
 #[test]
 fn acknowledgements_come_with_the_next_request() {
-    let shape = ClientShape { piggybacked_acks: true, ..ClientShape::default() };
-    captured("piggybacked", &Mix::default(), shape, Disturbance::default());
+    let shape = ClientShape {
+        piggybacked_acks: true,
+        ..ClientShape::default()
+    };
+    captured(
+        "piggybacked",
+        &Mix::default(),
+        shape,
+        Disturbance::default(),
+    );
 }
 
 #[test]
 fn simultaneous_close() {
     let mix = Mix::default().ending(Ending::Simultaneous);
-    captured("simultaneous close", &mix, ClientShape::default(), Disturbance::default());
+    captured(
+        "simultaneous close",
+        &mix,
+        ClientShape::default(),
+        Disturbance::default(),
+    );
 }
 
 #[test]
 fn half_close() {
     for ending in [Ending::HalfClose, Ending::FinWithData] {
         let mix = Mix::default().ending(ending);
-        captured("half-close", &mix, ClientShape::default(), Disturbance::default());
+        captured(
+            "half-close",
+            &mix,
+            ClientShape::default(),
+            Disturbance::default(),
+        );
     }
 }
 
 #[test]
 fn pipelined_requests() {
-    let mix = Mix { pipelined_permille: 1000, ..Mix::default() };
-    captured("pipelined", &mix, ClientShape::default(), Disturbance::default());
+    let mix = Mix {
+        pipelined_permille: 1000,
+        ..Mix::default()
+    };
+    captured(
+        "pipelined",
+        &mix,
+        ClientShape::default(),
+        Disturbance::default(),
+    );
 }
 
 #[test]
 fn uploads_while_the_origin_answers() {
-    let mix = Mix { answered_meanwhile_permille: 1000, ..Mix::default() };
-    captured("answered meanwhile", &mix, ClientShape::default(), Disturbance::default());
+    let mix = Mix {
+        answered_meanwhile_permille: 1000,
+        ..Mix::default()
+    };
+    captured(
+        "answered meanwhile",
+        &mix,
+        ClientShape::default(),
+        Disturbance::default(),
+    );
 }
 
 #[test]
@@ -111,82 +168,154 @@ fn an_answer_seen_between_parts_of_an_upload() {
         let mut conversation = Mix::default().conversation(Family::V4.client(0), 0, rng);
         conversation.turns = vec![turn.clone(), turn.clone()];
         conversation.ending = Ending::ClientFin;
-        scenario.capture(conversation, ClientShape::default(), Disturbance::default(), rng);
+        scenario.capture(
+            conversation,
+            ClientShape::default(),
+            Disturbance::default(),
+            rng,
+        );
     });
 }
 
 #[test]
 fn clients_that_reset_in_the_end() {
-    let expected = Expected { streams: Streams::Pieces, drops: &[DropReason::ClientReset] };
+    let expected = Expected {
+        streams: Streams::Pieces,
+        drops: &[DropReason::ClientReset],
+    };
     for ending in [Ending::Reset, Ending::Abort] {
         let outcomes = simulate("client reset", expected, |scenario, rng| {
             add_clients(scenario, &Mix::default().ending(ending), rng);
         });
-        assert_eq!(delivered_percent(&outcomes), 100, "{ending:?} on a clean network");
+        assert_eq!(
+            delivered_percent(&outcomes),
+            100,
+            "{ending:?} on a clean network"
+        );
     }
 }
 
 #[test]
 fn connections_that_stay_open() {
     simulate("open", Expected::ALL, |scenario, rng| {
-        scenario.links(LinkConfig { loss_permille: 30, ..LinkConfig::default() });
+        scenario.links(LinkConfig {
+            loss_permille: 30,
+            ..LinkConfig::default()
+        });
         add_clients(scenario, &Mix::default().ending(Ending::Open), rng);
     });
 }
 
 #[test]
 fn holes_in_the_capture() {
-    let disturbance = Disturbance { hole_permille: 30, ..Disturbance::default() };
+    let disturbance = Disturbance {
+        hole_permille: 30,
+        ..Disturbance::default()
+    };
     for origin_visible in [false, true] {
-        let shape = ClientShape { origin_visible, ..ClientShape::default() };
+        let shape = ClientShape {
+            origin_visible,
+            ..ClientShape::default()
+        };
         let expected = Expected {
             streams: Streams::Pieces,
-            drops: &[DropReason::CaptureGap, DropReason::ReassemblyLimit, DropReason::JoinedLate],
+            drops: &[
+                DropReason::CaptureGap,
+                DropReason::ReassemblyLimit,
+                DropReason::JoinedLate,
+            ],
         };
         let outcomes = simulate("holes", expected, |scenario, rng| {
-            let mix = Mix { turns: 20, think_us: 4 * SECOND_US, ..Mix::default() };
+            let mix = Mix {
+                turns: 20,
+                think_us: 4 * SECOND_US,
+                ..Mix::default()
+            };
             add_shaped_clients(scenario, &mix, shape, disturbance, rng);
+            // Longer than a hole may be open, so that none is still waited for.
+            let deadline_us = scenario.limit_us;
+            scenario.stop = Stop::Drain {
+                after_us: 20 * SECOND_US,
+                deadline_us,
+            };
         });
         let gaps: u64 = outcomes
             .iter()
             .map(|outcome| outcome.ledger.bytes.dropped[DropReason::CaptureGap])
             .sum();
         assert!(gaps > 0, "some bytes behind a hole are lost");
-        assert!(delivered_percent(&outcomes) > 30, "{} %", delivered_percent(&outcomes));
+        assert!(
+            delivered_percent(&outcomes) > 30,
+            "{} %",
+            delivered_percent(&outcomes)
+        );
     }
 }
 
 #[test]
 fn connections_joined_late() {
     for joined_permille in [100, 500, 900] {
-        let disturbance = Disturbance { joined_permille, ..Disturbance::default() };
+        let disturbance = Disturbance {
+            joined_permille,
+            ..Disturbance::default()
+        };
         let drops = [DropReason::JoinedLate];
-        let expected = Expected { streams: Streams::Pieces, drops: &drops };
+        let expected = Expected {
+            streams: Streams::Pieces,
+            drops: &drops,
+        };
         let outcomes = simulate("joined late", expected, |scenario, rng| {
-            let mix = Mix { turns: 30, message_bytes: 20_000, ..Mix::default() };
+            let mix = Mix {
+                turns: 30,
+                message_bytes: 20_000,
+                ..Mix::default()
+            };
             add_shaped_clients(scenario, &mix, ClientShape::default(), disturbance, rng);
         });
-        println!("joined at {joined_permille}: {} % delivered", delivered_percent(&outcomes));
+        println!(
+            "joined at {joined_permille}: {} % delivered",
+            delivered_percent(&outcomes)
+        );
         assert!(delivered_percent(&outcomes) > 0);
     }
 }
 
 #[test]
 fn a_joined_connection_loses_at_most_two_turns() {
-    let disturbance = Disturbance { joined_permille: 500, ..Disturbance::default() };
+    let disturbance = Disturbance {
+        joined_permille: 500,
+        ..Disturbance::default()
+    };
     let drops = [DropReason::JoinedLate];
-    let expected = Expected { streams: Streams::Pieces, drops: &drops };
+    let expected = Expected {
+        streams: Streams::Pieces,
+        drops: &drops,
+    };
     let outcomes = simulate("joined late, even turns", expected, |scenario, rng| {
         let mut conversation = Mix::default().conversation(Family::V4.client(0), 0, rng);
-        let messages = vec![Message { bytes: 1_000, answer: 3 }];
-        let turn = Turn { messages, think_us: 10 * MILLISECOND_US, answered_meanwhile: false };
+        let messages = vec![Message {
+            bytes: 1_000,
+            answer: 3,
+        }];
+        let turn = Turn {
+            messages,
+            think_us: 10 * MILLISECOND_US,
+            answered_meanwhile: false,
+        };
         conversation.turns = vec![turn; 100];
         conversation.ending = Ending::ClientFin;
         scenario.capture(conversation, ClientShape::default(), disturbance, rng);
     });
     for outcome in outcomes {
-        let received: usize = outcome.accepted.iter().map(|accepted| accepted.stream.len()).sum();
-        assert!(received >= 47_000, "{received} bytes of about 50 turns of 1000");
+        let received: usize = outcome
+            .accepted
+            .iter()
+            .map(|accepted| accepted.stream.len())
+            .sum();
+        assert!(
+            received >= 47_000,
+            "{received} bytes of about 50 turns of 1000"
+        );
     }
 }
 
@@ -195,10 +324,20 @@ fn reuse(name: &str, first: Ending, after_us: u64, expected: Expected<'_>) {
     simulate(name, expected, |scenario, rng| {
         let tuple = Family::V4.client(0);
         let conversation = Mix::default().ending(first).conversation(tuple, 0, rng);
-        scenario.capture(conversation, ClientShape::default(), Disturbance::default(), rng);
+        scenario.capture(
+            conversation,
+            ClientShape::default(),
+            Disturbance::default(),
+            rng,
+        );
         let start_us = scenario.captured_until_us() + after_us;
-        let again = Mix::default().ending(Ending::ClientFin).conversation(tuple, start_us, rng);
-        let shape = ClientShape { client_seq: 77_000_000, ..ClientShape::default() };
+        let again = Mix::default()
+            .ending(Ending::ClientFin)
+            .conversation(tuple, start_us, rng);
+        let shape = ClientShape {
+            client_seq: 77_000_000,
+            ..ClientShape::default()
+        };
         scenario.capture(again, shape, Disturbance::default(), rng);
     });
 }
@@ -216,7 +355,10 @@ fn a_port_is_used_again_after_the_close() {
 fn a_port_is_used_again_without_a_close() {
     let drops = [DropReason::PortReused];
     for after_us in [100, 10 * SECOND_US] {
-        let expected = Expected { streams: Streams::Pieces, drops: &drops };
+        let expected = Expected {
+            streams: Streams::Pieces,
+            drops: &drops,
+        };
         reuse("port reuse, still open", Ending::Open, after_us, expected);
     }
 }

@@ -26,17 +26,36 @@ fn exchange(scenario: &mut Scenario, rng: &mut Rng, messages: &[(u64, AnswerClas
         })
         .collect();
     conversation.ending = Ending::ClientFin;
-    let shape = ClientShape { cut: Cut::Glued, ..ClientShape::default() };
+    let shape = ClientShape {
+        cut: Cut::Glued,
+        ..ClientShape::default()
+    };
     scenario.capture(conversation, shape, Disturbance::default(), rng);
 }
 
 #[test]
 fn bodies_from_one_byte_to_8_mib_both_ways() {
     simulate("bodies", Expected::ALL, |scenario, rng| {
-        scenario.links(LinkConfig { loss_permille: 5, ..LinkConfig::default() });
+        scenario.links(LinkConfig {
+            loss_permille: 5,
+            ..LinkConfig::default()
+        });
         scenario.target.segmentation_offload = true;
-        exchange(scenario, rng, &[(1, ONE_BYTE), (8 << 20, ONE_BYTE), (1, MIB_8), (2, ONE_BYTE)]);
-        exchange(scenario, rng, &[(1, MIB_8), (1 << 20, ONE_BYTE), (1, ONE_BYTE)]);
+        exchange(
+            scenario,
+            rng,
+            &[
+                (1, ONE_BYTE),
+                (8 << 20, ONE_BYTE),
+                (1, MIB_8),
+                (2, ONE_BYTE),
+            ],
+        );
+        exchange(
+            scenario,
+            rng,
+            &[(1, MIB_8), (1 << 20, ONE_BYTE), (1, ONE_BYTE)],
+        );
     });
 }
 
@@ -46,7 +65,11 @@ fn a_body_of_64_mib_up_and_down() {
     let mut scenario = Scenario::new("64 MiB", 64, Family::V4);
     scenario.target.segmentation_offload = true;
     scenario.target.receive_buffer_bytes = 4 << 20;
-    exchange(&mut scenario, &mut rng, &[(64 << 20, MIB_64), (1, ONE_BYTE)]);
+    exchange(
+        &mut scenario,
+        &mut rng,
+        &[(64 << 20, MIB_64), (1, ONE_BYTE)],
+    );
     if let Stop::Drain { after_us, .. } = &mut scenario.stop {
         *after_us = 0;
     }

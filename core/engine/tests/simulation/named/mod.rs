@@ -14,6 +14,7 @@ use crate::harness::{Outcome, run};
 use crate::mix::Mix;
 use crate::rng::Rng;
 use crate::scenario::{Family, Scenario};
+use crate::trace::variable;
 
 /// Seeds each scenario is run with.
 const SEEDS: u64 = 4;
@@ -26,12 +27,9 @@ fn simulate<'e>(
     expected: Expected<'e>,
     arrange: impl Fn(&mut Scenario, &mut Rng),
 ) -> Vec<Outcome> {
-    let seeds = match std::env::var("SIMULATION_SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().expect("SIMULATION_SEED is a number");
-            seed..seed + 1
-        }
-        Err(_) => 0..SEEDS,
+    let seeds = match variable::<u64>("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..SEEDS,
     };
     seeds
         .map(|seed| {
@@ -48,7 +46,13 @@ fn simulate<'e>(
 
 /// Adds plain clients with conversations of `mix`.
 fn add_clients(scenario: &mut Scenario, mix: &Mix, rng: &mut Rng) {
-    add_shaped_clients(scenario, mix, ClientShape::default(), Disturbance::default(), rng);
+    add_shaped_clients(
+        scenario,
+        mix,
+        ClientShape::default(),
+        Disturbance::default(),
+        rng,
+    );
 }
 
 fn add_shaped_clients(
@@ -68,7 +72,13 @@ fn add_shaped_clients(
 
 /// How much of what was captured reached the target, over all outcomes, in percent.
 fn delivered_percent(outcomes: &[Outcome]) -> u64 {
-    let captured: u64 = outcomes.iter().map(|outcome| outcome.ledger.bytes.captured).sum();
-    let delivered: u64 = outcomes.iter().map(|outcome| outcome.ledger.bytes.delivered).sum();
+    let captured: u64 = outcomes
+        .iter()
+        .map(|outcome| outcome.ledger.bytes.captured)
+        .sum();
+    let delivered: u64 = outcomes
+        .iter()
+        .map(|outcome| outcome.ledger.bytes.delivered)
+        .sum();
     delivered * 100 / captured.max(1)
 }

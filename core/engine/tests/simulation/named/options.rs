@@ -16,16 +16,29 @@ use crate::scenario::{Family, Scenario, Stop};
 use crate::target::{Listening, Reader};
 
 fn pieces(drops: &[DropReason]) -> Expected<'_> {
-    Expected { streams: Streams::Pieces, drops }
+    Expected {
+        streams: Streams::Pieces,
+        drops,
+    }
 }
 
 /// Many small connections, so that shares can be counted.
 fn add_crowd(scenario: &mut Scenario, rng: &mut crate::rng::Rng, count: u16) {
-    let mix = Mix { turns: 1, message_bytes: 100, answer_bytes: 400, ..Mix::default() };
+    let mix = Mix {
+        turns: 1,
+        message_bytes: 100,
+        answer_bytes: 400,
+        ..Mix::default()
+    };
     for index in 0..count {
         let tuple = Family::V4.client(index);
         let conversation = mix.conversation(tuple, rng.range(0, 5 * SECOND_US), rng);
-        scenario.capture(conversation, ClientShape::default(), Disturbance::default(), rng);
+        scenario.capture(
+            conversation,
+            ClientShape::default(),
+            Disturbance::default(),
+            rng,
+        );
     }
 }
 
@@ -33,7 +46,10 @@ fn add_crowd(scenario: &mut Scenario, rng: &mut crate::rng::Rng, count: u16) {
 fn three_copies() {
     let outcomes = simulate("-n 3", Expected::ALL, |scenario, rng| {
         scenario.engine.copies = 3;
-        scenario.links(LinkConfig { loss_permille: 20, ..LinkConfig::default() });
+        scenario.links(LinkConfig {
+            loss_permille: 20,
+            ..LinkConfig::default()
+        });
         add_clients(scenario, &Mix::default(), rng);
     });
     for outcome in outcomes {
@@ -57,10 +73,14 @@ fn a_shifted_port() {
 
 #[test]
 fn a_tenth_of_the_connections() {
-    let outcomes = simulate("-r 10", pieces(&[DropReason::NotSelected]), |scenario, rng| {
-        scenario.engine.selection = Selection::Percent(10.0);
-        add_crowd(scenario, rng, 400);
-    });
+    let outcomes = simulate(
+        "-r 10",
+        pieces(&[DropReason::NotSelected]),
+        |scenario, rng| {
+            scenario.engine.selection = Selection::Percent(10.0);
+            add_crowd(scenario, rng, 400);
+        },
+    );
     for outcome in outcomes {
         let connections = outcome.ledger.connections;
         assert_eq!(connections.captured, 400);
@@ -73,8 +93,9 @@ fn a_tenth_of_the_connections() {
 #[test]
 fn a_pool_of_few_addresses() {
     let outcomes = simulate("-c with two addresses", Expected::ALL, |scenario, rng| {
-        scenario.engine.client_pool =
-            [1, 2].map(|host| IpAddr::from(Ipv4Addr::new(10, 77, 0, host))).to_vec();
+        scenario.engine.client_pool = [1, 2]
+            .map(|host| IpAddr::from(Ipv4Addr::new(10, 77, 0, host)))
+            .to_vec();
         add_crowd(scenario, rng, 200);
     });
     for outcome in outcomes {
@@ -90,28 +111,51 @@ fn without_waiting_for_answers() {
     simulate("-W", Expected::ALL, |scenario, rng| {
         scenario.engine.wait_for_answers = false;
         scenario.target.service_us = 200 * MILLISECOND_US;
-        scenario.links(LinkConfig { loss_permille: 20, ..LinkConfig::default() });
+        scenario.links(LinkConfig {
+            loss_permille: 20,
+            ..LinkConfig::default()
+        });
         add_clients(scenario, &Mix::default(), rng);
     });
 }
 
 #[test]
 fn only_complete_connections() {
-    let outcomes = simulate("-O", pieces(&[DropReason::MidStreamRefused]), |scenario, rng| {
-        scenario.engine.only_complete = true;
-        let late = Disturbance { joined_permille: 300, ..Disturbance::default() };
-        add_shaped_clients(scenario, &Mix::default(), ClientShape::default(), late, rng);
-    });
+    let outcomes = simulate(
+        "-O",
+        pieces(&[DropReason::MidStreamRefused]),
+        |scenario, rng| {
+            scenario.engine.only_complete = true;
+            let late = Disturbance {
+                joined_permille: 300,
+                ..Disturbance::default()
+            };
+            add_shaped_clients(scenario, &Mix::default(), ClientShape::default(), late, rng);
+        },
+    );
     assert!(outcomes.iter().all(|outcome| outcome.accepted.is_empty()));
 }
 
 #[test]
 fn a_drain_delivers_what_was_captured() {
     simulate("drain", Expected::ALL, |scenario, rng| {
-        scenario.stop = Stop::Drain { after_us: 0, deadline_us: scenario.limit_us };
+        scenario.stop = Stop::Drain {
+            after_us: 0,
+            deadline_us: scenario.limit_us,
+        };
         scenario.target.service_us = SECOND_US;
-        scenario.links(LinkConfig { loss_permille: 100, ..LinkConfig::default() });
-        add_clients(scenario, &Mix { endings: Mix::ALL_ENDINGS[..5].to_vec(), ..Mix::default() }, rng);
+        scenario.links(LinkConfig {
+            loss_permille: 100,
+            ..LinkConfig::default()
+        });
+        add_clients(
+            scenario,
+            &Mix {
+                endings: Mix::ALL_ENDINGS[..5].to_vec(),
+                ..Mix::default()
+            },
+            rng,
+        );
     });
 }
 
@@ -119,27 +163,60 @@ fn a_drain_delivers_what_was_captured() {
 fn a_drain_has_a_deadline() {
     let drops = [DropReason::ShutDown];
     let outcomes = simulate("drain deadline", pieces(&drops), |scenario, rng| {
-        scenario.target.reader = Reader::Slow { bytes: 100, interval_us: SECOND_US };
+        scenario.target.reader = Reader::Slow {
+            bytes: 100,
+            interval_us: SECOND_US,
+        };
         scenario.target.receive_buffer_bytes = 2_000;
-        add_clients(scenario, &Mix { message_bytes: 400_000, ..Mix::default() }, rng);
+        add_clients(
+            scenario,
+            &Mix {
+                message_bytes: 400_000,
+                ..Mix::default()
+            },
+            rng,
+        );
         let deadline_us = scenario.captured_until_us() + 5 * SECOND_US;
-        scenario.stop = Stop::Drain { after_us: 0, deadline_us };
+        scenario.stop = Stop::Drain {
+            after_us: 0,
+            deadline_us,
+        };
     });
     for outcome in outcomes {
         assert!(outcome.ledger.bytes.dropped[DropReason::ShutDown] > 0);
-        assert!(outcome.finished_us < 60 * SECOND_US, "{} µs", outcome.finished_us);
+        assert!(
+            outcome.finished_us < 60 * SECOND_US,
+            "{} µs",
+            outcome.finished_us
+        );
     }
 }
 
 #[test]
 fn a_stop_at_any_moment_balances() {
     for at_ms in [0, 1, 10, 100, 300, 500, 700, 1_000, 2_000] {
-        simulate("stop now", pieces(&[DropReason::ShutDown, DropReason::ClientReset]), |scenario, rng| {
-            scenario.stop = Stop::NowAt { at_us: at_ms * MILLISECOND_US };
-            scenario.links(LinkConfig { loss_permille: 50, ..LinkConfig::default() });
-            let endings = Mix::ALL_ENDINGS.to_vec();
-            add_clients(scenario, &Mix { endings, ..Mix::default() }, rng);
-        });
+        simulate(
+            "stop now",
+            pieces(&[DropReason::ShutDown, DropReason::ClientReset]),
+            |scenario, rng| {
+                scenario.stop = Stop::NowAt {
+                    at_us: at_ms * MILLISECOND_US,
+                };
+                scenario.links(LinkConfig {
+                    loss_permille: 50,
+                    ..LinkConfig::default()
+                });
+                let endings = Mix::ALL_ENDINGS.to_vec();
+                add_clients(
+                    scenario,
+                    &Mix {
+                        endings,
+                        ..Mix::default()
+                    },
+                    rng,
+                );
+            },
+        );
     }
 }
 
@@ -148,9 +225,16 @@ fn more_than_the_memory_budget() {
     let drops = [DropReason::MemoryBudget];
     let outcomes = simulate("memory budget", pieces(&drops), |scenario, rng| {
         scenario.engine.memory_budget_bytes = 300_000;
-        scenario.target.reader = Reader::Slow { bytes: 2_000, interval_us: 100 * MILLISECOND_US };
+        scenario.target.reader = Reader::Slow {
+            bytes: 2_000,
+            interval_us: 100 * MILLISECOND_US,
+        };
         scenario.target.receive_buffer_bytes = 10_000;
-        let mix = Mix { message_bytes: 1 << 20, turns: 3, ..Mix::default() };
+        let mix = Mix {
+            message_bytes: 1 << 20,
+            turns: 3,
+            ..Mix::default()
+        };
         add_clients(scenario, &mix, rng);
     });
     let over: u64 = outcomes
@@ -165,22 +249,36 @@ fn the_idle_timeout() {
     let drops = [DropReason::IdleTimeout];
     let outcomes = simulate("idle timeout", pieces(&drops), |scenario, rng| {
         scenario.engine.idle_timeout = Duration::from_secs(30);
-        scenario.stop = Stop::Now { after_us: 100 * SECOND_US };
+        scenario.stop = Stop::Now {
+            after_us: 100 * SECOND_US,
+        };
         add_clients(scenario, &Mix::default().ending(Ending::Open), rng);
     });
     for outcome in outcomes {
-        assert_eq!(outcome.ledger.bytes.dropped_total(), 0, "all was delivered before");
+        assert_eq!(
+            outcome.ledger.bytes.dropped_total(),
+            0,
+            "all was delivered before"
+        );
         assert_eq!(outcome.accepted.len(), usize::from(CLIENTS));
     }
 }
 
 #[test]
 fn the_session_timeout() {
-    let drops = [DropReason::SessionTimeout, DropReason::GateTimeout, DropReason::TargetSilent];
+    let drops = [
+        DropReason::SessionTimeout,
+        DropReason::GateTimeout,
+        DropReason::TargetSilent,
+    ];
     let outcomes = simulate("session timeout", pieces(&drops), |scenario, rng| {
         scenario.engine.session_timeout = Duration::from_secs(20);
         scenario.target.service_us = 3_600 * SECOND_US;
-        let mix = Mix { turns: 5, ..Mix::default() }.ending(Ending::ClientFin);
+        let mix = Mix {
+            turns: 5,
+            ..Mix::default()
+        }
+        .ending(Ending::ClientFin);
         add_clients(scenario, &mix, rng);
     });
     assert!(delivered_percent(&outcomes) < 100);
@@ -191,7 +289,9 @@ fn a_syn_ack_later_than_the_session_timeout() {
     let drops = [DropReason::SessionTimeout, DropReason::TargetSilent];
     let outcomes = simulate("SYN-ACK too late", pieces(&drops), |scenario, rng| {
         scenario.engine.session_timeout = Duration::from_secs(5);
-        scenario.target.listening = Listening::Accepts { delay_us: 50 * SECOND_US };
+        scenario.target.listening = Listening::Accepts {
+            delay_us: 50 * SECOND_US,
+        };
         add_clients(scenario, &Mix::default(), rng);
     });
     assert_eq!(delivered_percent(&outcomes), 0);

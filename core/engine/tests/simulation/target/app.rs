@@ -174,9 +174,4 @@ impl App {
         };
         [read, answer, finish].into_iter().flatten().min()
     }
-
-    /// Whether it will never read again.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.finished
-    }
 }

@@ -81,6 +81,7 @@ pub(crate) struct Connection {
     fin_wait_until_us: Option<Micros>,
     keepalive_sent: u32,
     last_heard_us: Micros,
+    pub(crate) began_us: Micros,
     pub(crate) end: Option<End>,
     pub(crate) established: bool,
     /// Segments that brought nothing new: what the mirror sent in vain or again.
@@ -129,6 +130,7 @@ impl Connection {
             fin_wait_until_us: None,
             keepalive_sent: 0,
             last_heard_us: now_us,
+            began_us: now_us,
             end: None,
             established: false,
             useless_segments: 0,

@@ -26,6 +26,7 @@ use connection::Connection;
 pub(crate) struct Accepted {
     /// The mirror's endpoint.
     pub(crate) source: Endpoint,
+    pub(crate) began_us: Micros,
     pub(crate) stream: Vec<u8>,
     pub(crate) client_closed: bool,
     /// `None`: still open when the simulation ended.
@@ -189,6 +190,7 @@ impl ModelTarget {
         if connection.established {
             self.past.push(Accepted {
                 source,
+                began_us: connection.began_us,
                 stream: connection.stream().to_vec(),
                 client_closed: connection.client_closed(),
                 end: connection.end,
@@ -213,11 +215,12 @@ impl ModelTarget {
         past.chain(live).sum()
     }
 
-    /// All connections in the order they ended, those still open last.
+    /// All connections in the order they began.
     pub(crate) fn finish(mut self) -> (Vec<Accepted>, TargetCounts) {
         for source in self.connections.keys().copied().collect::<Vec<_>>() {
             self.retire(source);
         }
+        self.past.sort_by_key(|accepted| accepted.began_us);
         (self.past, self.counts)
     }
 }

@@ -101,10 +101,6 @@ impl Sender {
         self.closed = true;
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// One past the last offset there is to send, the FIN included.
     fn end(&self) -> u64 {
         1 + self.written + u64::from(self.closed)
