@@ -358,7 +358,8 @@ impl Capture {
         if new_bytes > 0 {
             let is_first = !std::mem::replace(&mut connection.has_spoken, true);
             let seen = connection.note_seen(segment.ack);
-            if may_begin && seen > 0 && seq.at_or_after(expected) {
+            // After a hole, the request may have begun among the bytes that are missing.
+            if may_begin && seen > 0 && seq == expected {
                 connection.phase = Phase::Streaming(Reassembly::new(seq));
                 connection.has_spoken = false;
                 return self.stream_data(now, place, segment, replay);

@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) is_established: bool,
     /// Client bytes have been seen.
     pub(crate) has_spoken: bool,
+    /// Bytes before the next ones are missing, so that a request may have begun among those.
+    pub(crate) is_after_gap: bool,
     /// How much of the origin's stream the client had seen when it last spoke.
     baseline: Option<OriginSeq>,
     pub(crate) scheduled_at: Option<Instant>,
@@ -82,6 +84,7 @@ impl Connection {
             last_seen_at: now,
             is_established: false,
             has_spoken: false,
+            is_after_gap: false,
             baseline: None,
             scheduled_at: None,
         }

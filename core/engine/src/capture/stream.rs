@@ -92,6 +92,7 @@ impl Capture {
                 replay.cut(now, key, DropReason::CaptureGap);
             }
         }
+        connection.is_after_gap = true;
         let copies = connection.slots.len() as u64;
         let held_before = reassembly.held_bytes() as u64;
         let mut pieces = Pieces {
@@ -187,7 +188,8 @@ impl Pieces<'_> {
         let mut seen_at_end = seen;
         if !piece.payload.is_empty() {
             let is_first = !std::mem::replace(&mut connection.has_spoken, true);
-            let begins = is_first || seen > 0;
+            let after_gap = std::mem::replace(&mut connection.is_after_gap, false);
+            let begins = (is_first || seen > 0) && !after_gap;
             seen_at_end = 0;
             let chunk = Bytes::copy_from_slice(piece.payload);
             for slot in 0..copies {

@@ -94,15 +94,20 @@ impl Outbox {
     pub(super) fn split_off(&mut self, offset: u64) -> Vec<Bytes> {
         let mut chunk_start = self.start;
         let mut taken = Vec::new();
-        for chunk in std::mem::take(&mut self.chunks) {
+        // What lies before may have left without being acknowledged, so it stays.
+        let mut kept = VecDeque::new();
+        for mut chunk in std::mem::take(&mut self.chunks) {
             let chunk_end = chunk_start + chunk.len() as u64;
             if chunk_end > offset {
-                taken.push(chunk.slice(offset.saturating_sub(chunk_start) as usize..));
+                taken.push(chunk.split_off(offset.saturating_sub(chunk_start) as usize));
+            }
+            if !chunk.is_empty() {
+                kept.push_back(chunk);
             }
             chunk_start = chunk_end;
         }
+        self.chunks = kept;
         self.end = offset.max(self.start).min(self.end);
-        self.start = self.end;
         self.cursor = (0, self.start);
         taken
     }
@@ -153,5 +158,11 @@ mod tests {
         let mut outbox = outbox();
         outbox.release_before(2);
         assert_eq!(outbox.split_off(6).concat(), b"ghijkl");
+        assert_eq!(
+            text(&mut outbox, 2, 6),
+            "cdef",
+            "it may have to be sent again"
+        );
+        assert_eq!(outbox.end(), 6);
     }
 }
