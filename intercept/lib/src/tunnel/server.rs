@@ -53,6 +53,29 @@ pub enum CloseReason {
     Channel(#[from] ChannelError),
 }
 
+impl CloseReason {
+    /// The kind of reason, for logs that show each kind once in a while.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::HelloTimeout => "hello timeout",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Refused => "refused",
+            Self::Channel(error) => match error {
+                ChannelError::NotATunnel => "not a tunnel",
+                ChannelError::Version { .. } => "version",
+                ChannelError::KeyMissingHere => "key missing here",
+                ChannelError::KeyMissingThere => "key missing there",
+                ChannelError::Insecure => "insecure",
+                ChannelError::Key => "key",
+                ChannelError::Seal => "seal",
+                ChannelError::Malformed => "malformed",
+            },
+        }
+    }
+}
+
 /// How far the link has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
