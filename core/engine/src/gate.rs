@@ -147,6 +147,7 @@ impl Gate {
     /// Whether bytes or the end are held back for an answer, and since when.
     pub(crate) fn waiting_since(&self) -> Option<Instant> {
         self.waiting_since
+            .map(|since| since.max(self.last_reply_at))
     }
 
     /// When [`Self::pass`] should be asked again, if nothing happens before.

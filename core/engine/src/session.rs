@@ -286,7 +286,8 @@ impl Session {
             (since + REGISTRATION_TIMEOUT, DropReason::TunnelDown)
         } else if self.mirror.is_waiting_for_target() {
             (since + config.session_timeout, DropReason::TargetSilent)
-        } else if self.gate.waiting_since().is_some() {
+        } else if let Some(since) = self.gate.waiting_since() {
+            // Keep-alive probes are no answer.
             (since + config.session_timeout, DropReason::GateTimeout)
         } else {
             (since + config.idle_timeout, DropReason::IdleTimeout)
