@@ -98,7 +98,7 @@ fn a_hundred_thousand_idle_connections_fit_into_the_budget() {
         .resident_bytes;
     let intercept = replay.intercept.usage().unwrap().resident_bytes;
     let report = replay.finish();
-    let peak = report.count("memory", "peak_resident_bytes");
+    let peak = report.count("process", "peak_rss_bytes");
     println!(
         "{CONNECTIONS} idle connections: tcpcopy {} MiB (peak {} MiB), intercept {} MiB",
         tcpcopy >> 20,

@@ -183,14 +183,14 @@ impl Programs {
     /// Makes the key that both programs share, once a lab, and returns its path.
     fn key_file(&self, lab: &Lab) -> Result<String> {
         const NAME: &str = "tunnel.key";
+        let path = lab.path(NAME);
         if lab.read(NAME).is_err() {
-            let command = lab
-                .host("target")
-                .command(&self.intercept)
-                .arg("--generate-key");
-            lab.write(NAME, command.run()?.stdout)?;
+            // Both programs refuse a key that others can read.
+            let script = r#"umask 077; "$0" --generate-key > "$1""#;
+            let command = lab.host("target").command("sh");
+            command.args(["-c", script, &self.intercept, &path]).run()?;
         }
-        Ok(lab.path(NAME))
+        Ok(path)
     }
 }
 

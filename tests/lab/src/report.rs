@@ -45,7 +45,7 @@ impl Report {
     /// # Panics
     /// When the report does not know the reason.
     pub fn dropped(&self, section: &str, reason: &str) -> u64 {
-        self.count(&format!("{section}.dropped"), reason)
+        self.count(&format!("{section}.dropped_by_reason"), reason)
     }
 
     /// How much of `section` was captured and has not ended in exactly one place: zero, unless
@@ -54,9 +54,9 @@ impl Report {
     /// # Panics
     /// When the report has no such account.
     pub fn difference(&self, section: &str) -> i128 {
-        let dropped = self.0[section]["dropped"].as_object();
-        let dropped = dropped.unwrap_or_else(|| panic!("no drops of {section}:\n{self}"));
-        let dropped: u64 = dropped.values().filter_map(Value::as_u64).sum();
+        let reasons = self.0[section]["dropped_by_reason"].as_object();
+        let reasons = reasons.unwrap_or_else(|| panic!("no reasons of {section}:\n{self}"));
+        let dropped: u64 = reasons.values().filter_map(Value::as_u64).sum();
         let ended = self.count(section, "delivered") + dropped;
         i128::from(self.count(section, "captured")) - i128::from(ended)
     }
@@ -106,7 +106,7 @@ mod tests {
     fn what_is_in_no_place_or_in_two_shows() {
         let account = |captured: u64, delivered: u64| {
             serde_json::json!({
-                "captured": captured, "delivered": delivered, "dropped": { "bug": 2, "shut_down": 1 }
+                "captured": captured, "delivered": delivered, "dropped_by_reason": { "bug": 2, "shut_down": 1 }
             })
         };
         let report = Report(serde_json::json!({

@@ -1,0 +1,52 @@
+//! `cargo xtask demo|test|bench`: see the replay work, prove it, measure it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a task tells its user what it does")]
+
+mod bench;
+mod demo;
+mod error;
+mod machine;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The tasks of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about)]
+enum Task {
+    /// Replays a real load from a real client between two real servers, in a private network of
+    /// namespaces, and explains each step. Installs with apt what is missing when root.
+    Demo,
+    /// Runs all tests: form, units, properties, simulation, fuzz corpora, end to end. Installs
+    /// with apt what is missing when root.
+    Test {
+        /// Loads of 10 s each and all bodies, as the promises are written, instead of 3 s.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Measures the processor time per request of tcpcopy and intercept beside that of wrk making
+    /// the same requests itself.
+    Bench {
+        /// How long each load lasts, in seconds.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+        seconds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Demo => demo::run(),
+        Task::Test { full } => test::run(full),
+        Task::Bench { seconds } => bench::run(seconds),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nfailed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
