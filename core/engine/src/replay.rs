@@ -230,6 +230,12 @@ impl Replay {
         });
     }
 
+    /// Whether the session's account is closed, or the session gone.
+    pub(crate) fn is_settled(&mut self, key: SessionKey) -> bool {
+        self.session_mut(key)
+            .is_none_or(|session| session.is_settled)
+    }
+
     /// Whether the target has closed, so that the next request needs another session.
     pub(crate) fn target_finished(&mut self, key: SessionKey) -> bool {
         self.session_mut(key)

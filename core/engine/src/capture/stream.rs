@@ -236,6 +236,10 @@ impl Pieces<'_> {
         let slots = &mut self.capture.connections[self.place as usize].slots;
         let slot_state = &mut slots[usize::from(slot)];
         if let Slot::Live(key) = *slot_state {
+            // An earlier piece of the same segment was too much; the news is not here yet.
+            if self.replay.is_settled(key) {
+                return Err(DropReason::MemoryBudget);
+            }
             if !begins || !self.replay.target_finished(key) {
                 return Ok((key, false));
             }
