@@ -368,6 +368,8 @@ impl Replay {
             Some(session) if closing && session.is_lingering() => {
                 self.remove(key, DropReason::ShutDown);
             }
+            // Aborted before its SYN had left, or a second time: no timer will fire.
+            Some(session) if session.is_closed() => self.remove(key, DropReason::ClientReset),
             Some(session) => {
                 if session.is_lingering() && !session.is_settled {
                     // The account needs nothing more from the target.

@@ -160,6 +160,10 @@ impl Session {
         self.mirror.is_lingering()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.mirror.is_closed()
+    }
+
     /// Whether the target has closed its side, so that a new request needs a new session.
     pub(crate) fn target_finished(&self) -> bool {
         self.mirror.target_finished() || self.mirror.is_lingering()

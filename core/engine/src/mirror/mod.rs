@@ -228,6 +228,11 @@ impl Mirror {
         )
     }
 
+    /// Whether nothing is left to do, not even that.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// Whether client bytes or a FIN wait for the target's acknowledgement.
     pub(crate) fn is_waiting_for_target(&self) -> bool {
         self.state == State::SynSent || self.send.una() < self.send.max()
