@@ -7,12 +7,16 @@
 //!
 //! - [`packet`]: IP packets to segments and back
 //! - [`frame`]: link-layer frames of every kind down to the segment
+//! - [`tunnel`]: both ends of the tunnel
+//! - [`journal`]: intercept's journal
 
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod journal;
 pub mod packet;
 mod samples;
+pub mod tunnel;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +31,16 @@ pub const TARGETS: &[Target] = &[
         name: "frame",
         run: frame::run,
         seeds: frame::seeds,
+    },
+    Target {
+        name: "tunnel",
+        run: tunnel::run,
+        seeds: tunnel::seeds,
+    },
+    Target {
+        name: "journal",
+        run: journal::run,
+        seeds: journal::seeds,
     },
 ];
 
