@@ -128,11 +128,15 @@ impl Config {
                 return Err(StartError::NoKey(address));
             }
         }
+        let devices = devices(options.device, host.devices)?;
+        if options.promiscuous && devices.is_empty() {
+            return Err(StartError::PromiscuousOnAny);
+        }
         let daemon_log = || options.daemon.then(|| PathBuf::from(DAEMON_LOG_FILE));
         let log_file = options.log_file.clone().or_else(daemon_log);
         Ok(Self {
             capture: Capture {
-                devices: devices(options.device, host.devices)?,
+                devices,
                 filter: options.filter,
                 ring_bytes: options.ring_mb as usize * 1024 * 1024,
                 snaplen: options.snaplen,

@@ -10,6 +10,9 @@ use crate::host::HostError;
 use crate::pool::PoolError;
 use crate::transfer::TransferError;
 
+/// What stands between the message and the hint.
+const HINT: &str = "\n\nhint: ";
+
 /// What keeps the program from running; it ends with exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -153,6 +156,9 @@ pub enum StartError {
         /// What went wrong.
         reason: String,
     },
+    /// Mirrored traffic on no device in particular.
+    #[error("--promiscuous takes what a device's mirror port sends, and -i names no device")]
+    PromiscuousOnAny,
     /// The `-F` expression is of no use.
     #[error("can't use the filter: {0}")]
     Filter(String),
@@ -222,6 +228,9 @@ impl StartError {
             Self::File { .. } => return None,
             Self::AlreadyRunning(_) => "stop that one, or give this one another -P",
             Self::Capture { .. } => "check the device with 'ip link', and a smaller ring with -B",
+            Self::PromiscuousOnAny => {
+                "name the device that the mirrored traffic arrives on: -i eth1"
+            }
             Self::Filter(_) => "-F takes what tcpdump takes, for example 'src net 10.0.0.0/8'",
             Self::Sender(_) => return None,
             Self::InterceptUnreachable { .. } => {
@@ -233,12 +242,14 @@ impl StartError {
         Some(hint.to_owned())
     }
 
-    /// The whole text for the user: what and why, an empty line, what to do.
+    /// The whole text for the user: what and why, an empty line, what to do. A cause that brings
+    /// its own hint knows better.
     #[must_use]
     pub fn user_text(&self) -> String {
-        match self.hint() {
-            Some(hint) => format!("tcpcopy: {self}\n\nhint: {hint}\n"),
-            None => format!("tcpcopy: {self}\n"),
+        let text = self.to_string();
+        match self.hint().filter(|_| !text.contains(HINT)) {
+            Some(hint) => format!("tcpcopy: {text}{HINT}{hint}\n"),
+            None => format!("tcpcopy: {text}\n"),
         }
     }
 }

@@ -31,6 +31,17 @@ const LEAST_SNAPLEN: i64 = 134;
 /// A week: longer waits are typing errors.
 const MOST_SECONDS: i64 = 7 * 24 * 3600;
 
+/// Heading in the help.
+const CAPTURE: &str = "What is captured";
+/// Heading in the help.
+const REPLAY: &str = "What is replayed";
+/// Heading in the help.
+const MANNER: &str = "How it is replayed";
+/// Heading in the help.
+const INTERCEPT: &str = "Intercept";
+/// Heading in the help.
+const RUNNING: &str = "Running";
+
 /// Reproduces the live TCP traffic of an origin server against a target server: connection by
 /// connection, byte by byte, in time.
 ///
@@ -48,7 +59,7 @@ pub struct Options {
     /// What is replayed where: [ORIGIN:]PORT-TARGET:PORT, several with commas. Without ORIGIN every
     /// address that receives on PORT is an origin. Hosts are names or addresses, IPv6 in brackets.
     /// Example: 80-10.0.0.9:8080
-    #[arg(
+    #[arg(help_heading = CAPTURE,
         short = 'x',
         long,
         value_name = "TRANSFER,...",
@@ -57,20 +68,108 @@ pub struct Options {
     )]
     pub transfer: Vec<String>,
 
+    /// Devices to capture on, with commas, or any for all. Default: any
+    #[arg(help_heading = CAPTURE, short = 'i', long, value_name = "DEVICE,...", value_delimiter = ',')]
+    pub device: Vec<String>,
+
+    /// Narrows what is captured further, in pcap-filter syntax. Default: all that -x names
+    #[arg(help_heading = CAPTURE, short = 'F', long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+
+    /// Capture ring of each shard, in MiB
+    #[arg(help_heading = CAPTURE, short = 'B', long, value_name = "MIB", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_RING_MB))]
+    pub ring_mb: u32,
+
+    /// Bytes captured of each packet; a shorter one leaves holes that end the session
+    #[arg(help_heading = CAPTURE, short = 'S', long, value_name = "BYTES", default_value_t = 65535,
+          value_parser = clap::value_parser!(u32).range(LEAST_SNAPLEN..=262_144))]
+    pub snaplen: u32,
+
+    /// Takes also frames that are not addressed to this host, as on a switch's mirror port
+    #[arg(help_heading = CAPTURE, long)]
+    pub promiscuous: bool,
+
+    /// Sessions for each captured connection, the first included, 1 to 1023
+    #[arg(help_heading = REPLAY, short = 'n', long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_COPIES))]
+    pub copies: u16,
+
+    /// Part of the connections to replay, in per cent, above 0 up to 100. Default: all
+    #[arg(help_heading = REPLAY, short = 'r', long, value_name = "PERCENT")]
+    pub percent: Option<f64>,
+
+    /// Starts with one per cent of the connections and adds one each second; overrides -r
+    #[arg(help_heading = REPLAY, short = 'g', long)]
+    pub gradual: bool,
+
+    /// Replays only connections whose SYN was captured
+    #[arg(help_heading = REPLAY, short = 'O', long)]
+    pub only_complete: bool,
+
+    /// Does not wait for the target's answer before the next request of a connection
+    #[arg(help_heading = REPLAY, short = 'W', long)]
+    pub no_wait: bool,
+
     /// Address that replaces a loopback client's, since packets from 127.0.0.1 can't leave the
     /// host. Default: loopback clients keep theirs
-    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    #[arg(help_heading = REPLAY, short = 'H', long, value_name = "ADDRESS")]
     pub localhost_address: Option<String>,
 
     /// Addresses that replace the clients' own, as a list of addresses, a.b.c.x (.1 to .254) or
     /// networks such as 10.1.2.0/24 (without its network and broadcast address); at most 65536.
     /// Default: clients keep theirs
-    #[arg(short = 'c', long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    #[arg(help_heading = REPLAY, short = 'c', long, value_name = "ADDRESS,...", value_delimiter = ',')]
     pub client_pool: Vec<String>,
+
+    /// Shifts the source ports, 0 to 1023, so that several tcpcopy of the same clients don't meet
+    #[arg(help_heading = REPLAY, short = 'f', long, value_name = "SHIFT", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(0..=MOST_PORT_SHIFT))]
+    pub port_shift: u16,
+
+    /// Largest IP packet towards the target, in bytes, 576 to 65535
+    #[arg(help_heading = MANNER, short = 'M', long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(LEAST_MTU..))]
+    pub mtu: u16,
+
+    /// MSS offered for connections whose SYN was not seen, in bytes
+    #[arg(help_heading = MANNER, short = 'D', long, value_name = "BYTES", default_value_t = 1460,
+          value_parser = clap::value_parser!(u16).range(LEAST_MSS..))]
+    pub mss: u16,
+
+    /// Round-trip time that the acknowledgements follow, in ms; 0 is as fast as possible. Default:
+    /// as measured for each captured client
+    #[arg(help_heading = MANNER, short = 'R', long, value_name = "MS")]
+    pub rtt_ms: Option<u32>,
+
+    /// Ends a session whose target has not answered for so long, in seconds
+    #[arg(help_heading = MANNER, short = 't', long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub session_timeout_s: u32,
+
+    /// Ends a session on which nothing happened for so long, in seconds. Default: -t and 120 more
+    #[arg(help_heading = MANNER, short = 'k', long, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub idle_timeout_s: Option<u32>,
+
+    /// Captured data held at once, all shards together, in MiB; what exceeds it is dropped and
+    /// counted. The capture rings (-B) come on top
+    #[arg(help_heading = MANNER, short = 'm', long, value_name = "MIB", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(LEAST_MEMORY_MB..))]
+    pub memory_mb: u32,
+
+    /// Threads that share the connections, 1 to 64
+    #[arg(help_heading = MANNER, long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
+    pub shards: u16,
+
+    /// Seed of all that is random, to repeat a run. Default: another each time
+    #[arg(help_heading = MANNER, long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
 
     /// Where intercept runs: HOST[:PORT], several with commas; every session is registered with all
     /// of them. Default: at each target's address
-    #[arg(
+    #[arg(help_heading = INTERCEPT,
         short = 's',
         long,
         value_name = "HOST[:PORT],...",
@@ -79,155 +178,67 @@ pub struct Options {
     pub intercept: Vec<String>,
 
     /// Port of intercept where -s names none
-    #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_INTERCEPT_PORT,
+    #[arg(help_heading = INTERCEPT, short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_INTERCEPT_PORT,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub intercept_port: u16,
 
-    /// Devices to capture on, with commas, or any for all. Default: any
-    #[arg(short = 'i', long, value_name = "DEVICE,...", value_delimiter = ',')]
-    pub device: Vec<String>,
-
-    /// Narrows what is captured further, in pcap-filter syntax. Default: all that -x names
-    #[arg(short = 'F', long, value_name = "EXPRESSION")]
-    pub filter: Option<String>,
-
-    /// Capture ring of each shard, in MiB
-    #[arg(short = 'B', long, value_name = "MIB", default_value_t = 16,
-          value_parser = clap::value_parser!(u32).range(1..=MOST_RING_MB))]
-    pub ring_mb: u32,
-
-    /// Bytes captured of each packet; a shorter one leaves holes that end the session
-    #[arg(short = 'S', long, value_name = "BYTES", default_value_t = 65535,
-          value_parser = clap::value_parser!(u32).range(LEAST_SNAPLEN..=262_144))]
-    pub snaplen: u32,
-
-    /// Sessions for each captured connection, the first included, 1 to 1023
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=MOST_COPIES))]
-    pub copies: u16,
-
-    /// Shifts the source ports, 0 to 1023, so that several tcpcopy of the same clients don't meet
-    #[arg(short = 'f', long, value_name = "SHIFT", default_value_t = 0,
-          value_parser = clap::value_parser!(u16).range(0..=MOST_PORT_SHIFT))]
-    pub port_shift: u16,
-
-    /// Part of the connections to replay, in per cent, above 0 up to 100. Default: all
-    #[arg(short = 'r', long, value_name = "PERCENT")]
-    pub percent: Option<f64>,
-
-    /// Starts with one per cent of the connections and adds one each second; overrides -r
-    #[arg(short = 'g', long)]
-    pub gradual: bool,
-
-    /// Captured data held at once, all shards together, in MiB; what exceeds it is dropped and
-    /// counted. The capture rings (-B) come on top
-    #[arg(short = 'm', long, value_name = "MIB", default_value_t = 1024,
-          value_parser = clap::value_parser!(u32).range(LEAST_MEMORY_MB..))]
-    pub memory_mb: u32,
-
-    /// Largest IP packet towards the target, in bytes, 576 to 65535
-    #[arg(short = 'M', long, value_name = "BYTES", default_value_t = 1500,
-          value_parser = clap::value_parser!(u16).range(LEAST_MTU..))]
-    pub mtu: u16,
-
-    /// MSS offered for connections whose SYN was not seen, in bytes
-    #[arg(short = 'D', long, value_name = "BYTES", default_value_t = 1460,
-          value_parser = clap::value_parser!(u16).range(LEAST_MSS..))]
-    pub mss: u16,
-
-    /// Round-trip time that the acknowledgements follow, in ms; 0 is as fast as possible. Default:
-    /// as measured for each captured client
-    #[arg(short = 'R', long, value_name = "MS")]
-    pub rtt_ms: Option<u32>,
-
-    /// Ends a session whose target has not answered for so long, in seconds
-    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 600,
-          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
-    pub session_timeout_s: u32,
-
-    /// Ends a session on which nothing happened for so long, in seconds. Default: -t and 120 more
-    #[arg(short = 'k', long, value_name = "SECONDS",
-          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
-    pub idle_timeout_s: Option<u32>,
-
     /// Tunnel connections of each shard to each intercept, 1 to 16
-    #[arg(short = 'C', long, value_name = "COUNT", default_value_t = 1,
+    #[arg(help_heading = INTERCEPT, short = 'C', long, value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=MOST_TUNNELS))]
     pub tunnels: u8,
 
-    /// Writes the log to this file; SIGHUP opens it anew. Default: standard error, with -d
-    /// /var/log/tcpcopy.log
-    #[arg(short = 'l', long, value_name = "FILE")]
-    pub log_file: Option<PathBuf>,
-
-    /// Writes the process id to this file and locks it. Default: none
-    #[arg(short = 'P', long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-
-    /// Runs in the background, once everything is open
-    #[arg(short = 'd', long)]
-    pub daemon: bool,
-
-    /// Replays only connections whose SYN was captured
-    #[arg(short = 'O', long)]
-    pub only_complete: bool,
-
-    /// Does not wait for the target's answer before the next request of a connection
-    #[arg(short = 'W', long)]
-    pub no_wait: bool,
-
     /// Goes on without intercept and tries until it is there, also at the start
-    #[arg(short = 'L', long)]
+    #[arg(help_heading = INTERCEPT, short = 'L', long)]
     pub lonely: bool,
 
     /// File with the key shared with intercept, as written by intercept --generate-key. Default: no
     /// key, which is refused for all but loopback
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = INTERCEPT, long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 
     /// Allows a tunnel without a key, open to everyone on the network
-    #[arg(long, conflicts_with = "key_file")]
+    #[arg(help_heading = INTERCEPT, long, conflicts_with = "key_file")]
     pub insecure: bool,
 
-    /// Writes the final balance to this file, as JSON. Default: none
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    /// Runs in the background, once everything is open
+    #[arg(help_heading = RUNNING, short = 'd', long)]
+    pub daemon: bool,
 
-    /// Time between two lines of statistics in the log, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30,
-          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
-    pub interval: u32,
-
-    /// Threads that share the connections, 1 to 64
-    #[arg(long, value_name = "COUNT", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
-    pub shards: u16,
+    /// Writes the process id to this file and locks it. Default: none
+    #[arg(help_heading = RUNNING, short = 'P', long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
 
     /// User to become once everything is open; root keeps the privileges. Default: nobody when
     /// started by root, else no change
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = RUNNING, long, value_name = "NAME")]
     pub user: Option<String>,
 
     /// Time that SIGTERM leaves to deliver what has been captured, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+    #[arg(help_heading = RUNNING, long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(0..=MOST_SECONDS))]
     pub drain_s: u32,
 
-    /// Seed of all that is random, to repeat a run. Default: another each time
-    #[arg(long, value_name = "NUMBER")]
-    pub seed: Option<u64>,
+    /// Writes the log to this file; SIGHUP opens it anew, if --user may create it. Default: standard
+    /// error, with -d /var/log/tcpcopy.log
+    #[arg(help_heading = RUNNING, short = 'l', long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 
     /// Form of the log
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(help_heading = RUNNING, long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    #[arg(help_heading = RUNNING, long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
 
-    /// Takes also frames that are not addressed to this host, as on a switch's mirror port
-    #[arg(long)]
-    pub promiscuous: bool,
+    /// Time between two lines of statistics in the log, in seconds
+    #[arg(help_heading = RUNNING, long, value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub interval: u32,
+
+    /// Writes the final balance to this file, as JSON. Default: none
+    #[arg(help_heading = RUNNING, long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 
     /// Prints the version
     #[arg(short = 'v', long, action = ArgAction::Version)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use intercept_lib::tunnel::{Security, TunnelKey};
 use tcpcopy_engine::{Engine, EngineConfig, Ownership};
 use tcpcopy_net::NetError;
-use tcpcopy_net::filter::{CaptureFilter, Directions, OriginFilter, origin_expression};
+use tcpcopy_net::filter::{CaptureFilter, Directions, OriginFilter};
 use tcpcopy_net::interfaces::{interfaces, local_addresses};
 use tcpcopy_net::raw::{RawConfig, RawSender};
 use tcpcopy_net::ring::{CaptureRing, RingConfig};
@@ -185,12 +185,8 @@ fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
 
 fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
     let user_filter = config.capture.filter.as_deref();
-    if let Some(text) = user_filter {
-        // Alone first, so that it can't be closed and opened again by stray brackets.
-        CaptureFilter::compile(text).map_err(|error| StartError::Filter(error.to_string()))?;
-    }
-    let expression = origin_expression(&origins(config), Directions::ToOrigin, user_filter);
-    CaptureFilter::compile(&expression).map_err(|error| StartError::Filter(error.to_string()))
+    CaptureFilter::for_origins(&origins(config), Directions::ToOrigin, user_filter)
+        .map_err(|error| StartError::Filter(error.to_string()))
 }
 
 fn origins(config: &Config) -> Vec<OriginFilter> {

@@ -316,8 +316,13 @@ impl Supervisor {
             tracing::error!("the balance is not zero: a defect in tcpcopy, please report it");
             failed = true;
         }
-        // Whoever read the output may be gone; the report is still to be written.
-        let _ = io::stdout().write_all(report.table().as_bytes());
+        let table = report.table();
+        if running.config.daemon {
+            table.lines().for_each(|line| tracing::info!("{line}"));
+        } else {
+            // Whoever read the output may be gone; the report is still to be written.
+            let _ = io::stdout().write_all(table.as_bytes());
+        }
         if let Some(file) = running.report
             && let Err(error) = file.write(&report)
         {

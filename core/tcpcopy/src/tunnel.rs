@@ -275,7 +275,8 @@ struct Peer {
     last_reason: String,
     /// Whether trying again is of no use.
     is_hopeless: bool,
-    log_gate: LogGate,
+    /// One gate for losses, one for attempts in vain: neither hides the other.
+    log_gates: [LogGate; 2],
 }
 
 impl Peer {
@@ -286,7 +287,7 @@ impl Peer {
             down_since: now,
             last_reason: String::new(),
             is_hopeless: false,
-            log_gate: LogGate::default(),
+            log_gates: Default::default(),
         }
     }
 }
@@ -411,7 +412,7 @@ impl Router {
             peer.down_since = now;
             self.counters.losses += 1;
         }
-        if let Some(held_back) = peer.log_gate.pass(now) {
+        if let Some(held_back) = peer.log_gates[usize::from(peer_was_up)].pass(now) {
             let away_s = now.saturating_duration_since(peer.down_since).as_secs();
             let intercept = peer.name.as_str();
             tracing::warn!(intercept, %reason, away_s, held_back, "no tunnel to intercept");

@@ -152,9 +152,20 @@ fn wrong_values_are_named() {
         "there is no device 'eth2'; the devices are lo, eth0, eth1",
     );
     refused(
+        "-x 80-10.0.0.9:80 --promiscuous",
+        "--promiscuous takes what a device's mirror port sends, and -i names no device",
+    );
+    refused(
         "-x 80-10.0.0.9:80,80-10.0.0.8:80",
         "-x gives *:80 two targets: 10.0.0.9:80 and 10.0.0.8:80",
     );
+}
+
+#[test]
+fn a_cause_with_a_hint_of_its_own_gets_no_other() {
+    let error = StartError::Filter("it does not compile\n\nhint: see the manual".to_owned());
+    let text = "tcpcopy: can't use the filter: it does not compile\n\nhint: see the manual\n";
+    assert_eq!(error.user_text(), text);
 }
 
 #[test]
