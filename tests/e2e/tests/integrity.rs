@@ -86,15 +86,15 @@ fn bodies_are_equal(mode: Mode, loss_percent: f64, bodies: u64) {
 
 #[test]
 fn bodies_with_intercept_on_the_target() {
-    bodies_are_equal(Mode::Target, 0.0, scaled(150, 1_000));
+    bodies_are_equal(Mode::Target, 0.0, scaled(300, 1_000));
 }
 
 #[test]
 fn bodies_with_intercept_on_an_assistant() {
-    bodies_are_equal(Mode::Assistant, 0.0, scaled(50, 200));
+    bodies_are_equal(Mode::Assistant, 0.0, scaled(100, 1_000));
 }
 
 #[test]
 fn bodies_at_one_per_cent_loss() {
-    bodies_are_equal(Mode::Target, 1.0, scaled(30, 200));
+    bodies_are_equal(Mode::Target, 1.0, scaled(100, 1_000));
 }

@@ -209,15 +209,6 @@ impl Process {
         }
     }
 
-    /// What the kernel tells in `/proc/net/TABLE` about the network of the program's host.
-    ///
-    /// # Errors
-    /// As [`pid`](Self::pid), or [`LabError::Io`] when there is no such table.
-    pub fn network_table(&mut self, table: &str) -> Result<String> {
-        let path = format!("/proc/{}/net/{table}", self.pid()?);
-        fs::read_to_string(&path).map_err(|cause| LabError::io("read", path, cause))
-    }
-
     /// Sends a signal to the program.
     ///
     /// # Errors

@@ -155,8 +155,9 @@ impl Programs {
             ])
             .args(&setup.tcpcopy)
             .spawn()?;
+        // tcpcopy says so once its tunnel is up and its rings capture.
         wait_until("tcpcopy to be ready", READY_TIMEOUT, || {
-            is_ready(&mut process)
+            !process.is_running() || process.stderr().contains(" started ")
         })?;
         // An error when it has ended.
         process.pid()?;
@@ -192,29 +193,6 @@ impl Programs {
         }
         Ok(path)
     }
-}
-
-/// Tells whether tcpcopy has a tunnel and captures, or has ended.
-fn is_ready(process: &mut Process) -> bool {
-    const ESTABLISHED: &str = "01";
-    if !process.is_running() {
-        return true;
-    }
-    let tunnel = format!(":{TUNNEL_PORT:04X}");
-    let has_tunnel = ["tcp", "tcp6"].iter().any(|table| {
-        let text = process.network_table(table).unwrap_or_default();
-        text.lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .any(|words| words.len() > 3 && words[2].ends_with(&tunnel) && words[3] == ESTABLISHED)
-    });
-    // The first line is a heading.
-    let captures = process
-        .network_table("packet")
-        .unwrap_or_default()
-        .lines()
-        .count()
-        > 1;
-    has_tunnel && captures
 }
 
 fn find(variable: &str, package: &str) -> Result<String> {
