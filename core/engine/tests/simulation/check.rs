@@ -1,8 +1,11 @@
 //! What must hold after a run.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::Range;
 
-use tcpcopy_engine::DropReason;
+use tcpcopy_engine::{DropReason, Ledger};
 use tcpcopy_packet::Endpoint;
 
 use crate::capture::CapturedConnection;
@@ -16,7 +19,7 @@ use crate::target::Accepted;
 pub(crate) enum Streams {
     /// Every stream arrived whole, once for each copy.
     Whole,
-    /// What arrived are pieces of the streams, in order, each from a request boundary on.
+    /// What arrived are pieces of the streams, each from a request boundary on.
     Pieces,
     /// Only the ledger is looked at.
     Any,
@@ -60,8 +63,11 @@ pub(crate) fn check(scenario: &Scenario, outcome: &Outcome, expected: Expected<'
 /// really was captured and really was received.
 fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
     let ledger = &outcome.ledger;
-    let balance = ledger.balance();
-    assert!(balance.is_zero(), "the balance is not zero: {balance:#?}");
+    assert!(
+        ledger.balance().is_zero(),
+        "the balance is not zero: {}",
+        summary(ledger)
+    );
     for (name, account) in [
         ("connections", ledger.connections),
         ("requests", ledger.requests),
@@ -96,6 +102,19 @@ fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
         "{} bytes counted as captured, only {copies} times {said} were said",
         ledger.bytes.captured
     );
+}
+
+/// The accounts without their zeros.
+fn summary(ledger: &Ledger) -> String {
+    let sections = ["connections", "requests", "bytes"];
+    let rows = ledger.rows().filter(|row| {
+        row.value > 0
+            && sections
+                .iter()
+                .any(|section| row.section.starts_with(section))
+    });
+    rows.map(|row| format!("{}.{} {}, ", row.section, row.name, row.value))
+        .collect()
 }
 
 /// Every captured stream is at the target byte for byte, as often as there are copies.
@@ -183,65 +202,89 @@ fn check_closed(scenario: &Scenario, outcome: &Outcome) {
     );
 }
 
-/// Each stream at the target is a piece of the client's, the pieces in order and not overlapping;
-/// a piece begins where a request begins.
+/// Each stream at the target is a piece of a client's; a piece begins where a request begins, and
+/// no byte is in two of them.
+///
+/// Their order is free: what waits for an answer in one session may be overtaken by what comes
+/// after a hole, in another.
 fn check_pieces(scenario: &Scenario, outcome: &Outcome) {
-    for (source, connections) in by_client(&scenario.connections) {
-        let mut accepted = accepted_from(outcome, source)
-            .into_iter()
-            .filter(|accepted| !accepted.stream.is_empty())
-            .peekable();
-        for connection in &connections {
-            let starts = connection.conversation.message_starts();
-            let mut position = 0;
-            while let Some(next) = accepted.peek() {
-                let Some(start) = place(connection, &starts, position, &next.stream) else {
-                    break;
-                };
-                position = start + next.stream.len();
-                accepted.next();
-            }
-        }
-        if let Some(stray) = accepted.next() {
-            let found: Vec<Option<usize>> = connections
-                .iter()
-                .map(|connection| find(&connection.stream, &stray.stream))
-                .collect();
-            let starts: Vec<Vec<u64>> = connections
-                .iter()
-                .map(|connection| connection.conversation.message_starts())
-                .collect();
-            let holes: Vec<_> = connections
-                .iter()
-                .map(|connection| &connection.holes)
-                .collect();
-            panic!(
-                "{source}: {} bytes at the target that begin at no request: they stand at \
-                 {found:?}, messages at {starts:?}, holes {holes:?}",
-                stray.stream.len(),
+    for (client, connections) in by_client(&scenario.connections) {
+        let mut streams: Vec<Pieces<'_>> = connections.iter().map(|it| Pieces::new(it)).collect();
+        // The longest first: a short piece may look like part of another message.
+        let mut pieces = accepted_from(outcome, client);
+        pieces.sort_by_key(|accepted| Reverse(accepted.stream.len()));
+        for accepted in pieces {
+            let placed = streams
+                .iter_mut()
+                .any(|stream| stream.place(&accepted.stream));
+            assert!(
+                placed,
+                "{client}: {}",
+                stray(&accepted.stream, &connections)
             );
         }
     }
+}
+
+/// The parts of one client's stream that were found at the target.
+struct Pieces<'a> {
+    stream: &'a [u8],
+    starts: Vec<u64>,
+    placed: Vec<Range<usize>>,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(connection: &'a CapturedConnection) -> Self {
+        let starts = connection.conversation.message_starts();
+        Self {
+            stream: &connection.stream,
+            starts,
+            placed: Vec::new(),
+        }
+    }
+
+    /// Finds a place for `piece` at a message's start and beside the pieces placed before.
+    fn place(&mut self, piece: &[u8]) -> bool {
+        let starts = self
+            .starts
+            .iter()
+            .map(|start| usize::try_from(*start).expect("in memory"));
+        let free = |start: usize| {
+            let end = start + piece.len();
+            self.placed
+                .iter()
+                .all(|other| end <= other.start || start >= other.end)
+        };
+        let mut fitting = starts.filter(|start| self.stream[*start..].starts_with(piece));
+        let found = fitting.find(|start| free(*start));
+        self.placed
+            .extend(found.map(|start| start..start + piece.len()));
+        found.is_some()
+    }
+}
+
+fn stray(piece: &[u8], connections: &[&CapturedConnection]) -> String {
+    let mut text = format!(
+        "{} bytes at the target that begin at no request;",
+        piece.len()
+    );
+    for connection in connections {
+        let found = find(&connection.stream, piece);
+        let starts = connection.conversation.message_starts();
+        let holes = &connection.holes;
+        write!(
+            text,
+            " found at {found:?}, messages at {starts:?}, holes {holes:?};"
+        )
+        .expect("a string takes everything");
+    }
+    text
 }
 
 /// Where `piece` stands in `stream`, or its first bytes if it isn't there as a whole.
 fn find(stream: &[u8], piece: &[u8]) -> Option<usize> {
     let position = |part: &[u8]| stream.windows(part.len()).position(|window| window == part);
     position(piece).or_else(|| position(&piece[..piece.len().min(32)]))
-}
-
-/// Where in the connection's stream, from `position` on and at a message's start, `piece` stands.
-fn place(
-    connection: &CapturedConnection,
-    starts: &[u64],
-    position: usize,
-    piece: &[u8],
-) -> Option<usize> {
-    starts
-        .iter()
-        .map(|start| usize::try_from(*start).expect("in memory"))
-        .filter(|start| *start >= position)
-        .find(|start| connection.stream[*start..].starts_with(piece))
 }
 
 /// Connections by the client's endpoint, each in order of time.

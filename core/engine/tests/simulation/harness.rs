@@ -35,8 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) target: TargetCounts,
     pub(crate) ledger: Ledger,
     pub(crate) records: Vec<SessionRecord>,
-    /// Of everything the engine put out.
-    pub(crate) hash: u64,
+    /// What happened; printed if a check of this outcome fails.
+    pub(crate) trace: Trace,
     /// When the target received its last new byte.
     pub(crate) last_delivery_us: Micros,
     pub(crate) finished_us: Micros,
@@ -298,7 +298,7 @@ impl<'a> Simulation<'a> {
             target,
             ledger: *self.engine.ledger(),
             records: self.records,
-            hash: self.trace.hash(),
+            trace: self.trace,
             last_delivery_us: self.last_delivery_us,
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: self.to_target.lost,

@@ -15,6 +15,8 @@ const SEGMENT_GAP_US: Micros = 12;
 const SERVICE_US: Micros = 300;
 /// How long a lost segment takes to be sent again.
 const RETRANSMISSION_US: Micros = 200 * MILLISECOND_US;
+/// Bytes a client sends beyond a lost segment, at most.
+const MAX_IN_FLIGHT: u64 = 500_000;
 /// How often an idle client probes.
 const KEEPALIVE_INTERVAL_US: Micros = 2 * SECOND_US;
 /// Bytes the origin sends between two acknowledgements of the client, at most.
@@ -164,27 +166,47 @@ impl<'a> Writer<'a> {
             if let Some((cut, flags)) = swapped.take() {
                 self.data(cut, flags);
             }
+            self.send_again(&mut late, MAX_IN_FLIGHT);
         }
         if let Some((cut, flags)) = swapped.take() {
             self.data(cut, flags);
         }
-        if !late.is_empty() {
-            self.now_us += RETRANSMISSION_US;
-        }
-        for (cut, flags) in late {
-            self.data(cut, flags);
-        }
+        self.send_again(&mut late, 0);
         self.fin_sent |= fin;
+    }
+
+    /// The client sends again what was lost, once so many bytes have followed the first of it.
+    fn send_again(&mut self, late: &mut Vec<(Range<u64>, TcpFlags)>, after_bytes: u64) {
+        if late
+            .first()
+            .is_some_and(|(lost, _)| self.sent >= lost.end + after_bytes)
+        {
+            self.now_us += RETRANSMISSION_US;
+            for (cut, flags) in late.drain(..) {
+                self.data(cut, flags);
+            }
+        }
     }
 
     fn data(&mut self, range: Range<u64>, flags: TcpFlags) {
         self.client(flags, Some(range.clone()));
+        // The table forgets a connection that is not replayed when it closes, so that what comes
+        // again of it afterwards would count as another one.
+        if flags.contains(TcpFlags::FIN) {
+            return;
+        }
         if self.rng.permille(self.disturbance.duplicate_permille) {
             self.now_us += SEGMENT_GAP_US;
             self.client(flags, Some(range.clone()));
         }
         if self.rng.permille(self.disturbance.overlap_permille) {
-            let start = range.start - self.rng.range(0, range.start.min(3_000) + 1);
+            // Bytes in a hole that are sent again later would seem to belong to a later request.
+            let before = if self.disturbance.hole_permille == 0 {
+                range.start.min(3_000)
+            } else {
+                0
+            };
+            let start = range.start - self.rng.range(0, before + 1);
             let end = self.rng.range(start + 1, self.sent.min(start + 9_000) + 1);
             self.now_us += SEGMENT_GAP_US;
             self.client(TcpFlags::ACK, Some(start..end));

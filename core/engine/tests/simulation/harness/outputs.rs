@@ -21,7 +21,7 @@ const HASHED_BYTES: usize = 100;
 pub(super) struct Registrations {
     tuples: BTreeMap<u64, FourTuple>,
     live: BTreeSet<FourTuple>,
-    /// Confirmed since the tunnel last changed.
+    /// Confirmed at least once: intercept knows them, if only as tombstones.
     confirmed: BTreeSet<FourTuple>,
     /// Asked for since the tunnel last changed.
     asked: BTreeSet<u64>,
@@ -58,7 +58,6 @@ impl Registrations {
     }
 
     pub(super) fn tunnel_changed(&mut self) {
-        self.confirmed.clear();
         self.asked.clear();
     }
 
@@ -114,11 +113,29 @@ impl Simulation<'_> {
                 }
                 Owned::Timeout(at) => {
                     self.engine_at = at;
-                    return;
+                    return self.check_in_flight();
                 }
             }
         }
         panic!("the engine never rests at {} µs", self.now_us);
+    }
+
+    /// What the ledger calls in flight is what the sessions hold, at every moment.
+    fn check_in_flight(&self) {
+        let (ledger, held) = (self.engine.ledger(), self.engine.in_flight());
+        let accounts = [
+            ("connections", ledger.connections, held.connections),
+            ("requests", ledger.requests, held.requests),
+            ("bytes", ledger.bytes, held.bytes),
+        ];
+        for (name, account, held) in accounts {
+            let (in_flight, overdrawn) = (account.in_flight(), account.overdrawn());
+            assert!(
+                in_flight == held && overdrawn == 0,
+                "the ledger has {in_flight} {name} in flight ({overdrawn} overdrawn), the \
+                 sessions {held}"
+            );
+        }
     }
 
     fn packet(&mut self, packet: Vec<u8>) {
