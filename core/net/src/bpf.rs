@@ -3,6 +3,8 @@
 //! The kernel runs these programs on each packet; the interpreter runs the same program on bytes
 //! in user space, for packets that come from elsewhere and for tests.
 
+use std::collections::BTreeSet;
+
 /// The most instructions the kernel takes in one program (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
@@ -155,6 +157,70 @@ impl Assembler {
         self.jump(label);
     }
 
+    /// Appends a program that was written elsewhere.
+    pub(crate) fn append(&mut self, program: &[Instruction]) {
+        self.program.extend(program);
+    }
+
+    /// Jumps to `hit` if A is in one of the ranges, else to `miss`: a binary search. The ranges
+    /// are pairs of first and last, in rising order and apart.
+    pub(crate) fn find_range(&mut self, ranges: &[(u16, u16)], hit: Label, miss: Label) {
+        /// Up to this many are compared one after the other; it must keep the jumps short.
+        const LEAF_RANGES: usize = 16;
+        if ranges.len() > LEAF_RANGES {
+            let (lower, upper) = ranges.split_at(ranges.len() / 2);
+            let above = self.label();
+            self.jump_if(op::JGE_K, u32::from(upper[0].0), above);
+            self.find_range(lower, hit, miss);
+            self.bind(above);
+            return self.find_range(upper, hit, miss);
+        }
+        // Behind the comparisons stand two jumps, the first for a miss, the second for a hit.
+        let mut comparisons = Vec::new();
+        for (first, last) in ranges {
+            if first == last {
+                comparisons.push((op::JEQ_K, *first));
+            } else {
+                comparisons.extend([(op::JGE_K, *first), (op::JGT_K, *last)]);
+            }
+        }
+        for (at, (code, k)) in comparisons.iter().enumerate() {
+            let to_hit = u8::try_from(comparisons.len() - at).expect("a leaf is short");
+            let (jump_true, jump_false) = match *code {
+                op::JEQ_K => (to_hit, 0),
+                op::JGE_K => (0, 1),
+                _ => (0, to_hit),
+            };
+            self.program.push(Instruction {
+                code: *code,
+                jump_true,
+                jump_false,
+                k: u32::from(*k),
+            });
+        }
+        self.jump(miss);
+        self.jump(hit);
+    }
+
+    /// Jumps to the label that A's value has, or to `miss` if it has none: a binary search. The
+    /// values are in rising order and different.
+    pub(crate) fn find_value(&mut self, values: &[(u32, Label)], miss: Label) {
+        /// Up to this many are compared one after the other.
+        const LEAF_VALUES: usize = 4;
+        if values.len() > LEAF_VALUES {
+            let (lower, upper) = values.split_at(values.len() / 2);
+            let above = self.label();
+            self.jump_if(op::JGE_K, upper[0].0, above);
+            self.find_value(lower, miss);
+            self.bind(above);
+            return self.find_value(upper, miss);
+        }
+        for (value, label) in values {
+            self.jump_if(op::JEQ_K, *value, *label);
+        }
+        self.jump(miss);
+    }
+
     /// The finished program.
     pub(crate) fn finish(mut self) -> Vec<Instruction> {
         for (at, label) in self.jumps {
@@ -164,6 +230,19 @@ impl Assembler {
         }
         self.program
     }
+}
+
+/// The ports as rising ranges that neither touch nor overlap, for [`Assembler::find_range`].
+pub(crate) fn port_ranges(ports: impl IntoIterator<Item = u16>) -> Vec<(u16, u16)> {
+    let ports: BTreeSet<u16> = ports.into_iter().collect();
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == port => *last = port,
+            _ => ranges.push((port, port)),
+        }
+    }
+    ranges
 }
 
 /// Runs a program on a packet and returns its verdict: 0 refuses the packet.
@@ -280,6 +359,35 @@ mod tests {
     fn a_program_without_return_refuses() {
         assert_eq!(run(&[Instruction::new(op::JA, u32::MAX)], &[]), 0);
         assert_eq!(run(&[], &[]), 0);
+    }
+
+    #[test]
+    fn searches_find_what_is_there_and_nothing_else() {
+        let ports = (0..3000_u16).filter(|port| port % 7 < 3 || port % 11 == 0);
+        let ranges = port_ranges(ports.clone().chain([65535]));
+        for count in [0, 1, 2, 16, 17, 100, ranges.len()] {
+            let ranges = &ranges[ranges.len() - count..];
+            let mut assembler = Assembler::default();
+            let (hit, miss) = (assembler.label(), assembler.label());
+            assembler.push(op::LD_H_ABS, 0);
+            assembler.find_range(ranges, hit, miss);
+            assembler.bind(hit);
+            assembler.push(op::RET_K, 1);
+            assembler.bind(miss);
+            assembler.push(op::RET_K, 2);
+            let program = assembler.finish();
+            for port in (0..3010_u16).chain([65534, 65535]) {
+                let found = ranges
+                    .iter()
+                    .any(|(first, last)| (*first..=*last).contains(&port));
+                let verdict = if found { 1 } else { 2 };
+                assert_eq!(
+                    run(&program, &port.to_be_bytes()),
+                    verdict,
+                    "{port} of {count}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,24 +1,17 @@
-//! Which packets the kernel hands over: pcap-filter text made from the origins and from the
-//! user's own filter, compiled to classic BPF.
+//! Which packets the kernel hands over: a program of classic BPF, written here for the origins and
+//! compiled by libpcap from the user's own filter.
 //!
 //! The ring hands over packets from the IP header on, whatever the device is, so expressions are
 //! compiled for raw IP: `tcp`, `host`, `net`, `port` and the like work, link-layer words do not.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+mod origins;
+
+pub use origins::{Directions, OriginFilter};
 
 use crate::bpf::{self, Instruction, op};
 
 /// libpcap's number for packets that begin with the IP header, on Linux (`DLT_RAW`).
 const DLT_RAW: i32 = 12;
-
-/// The most separate address-and-port terms in an origin expression. Each costs the kernel a few
-/// instructions a packet, so beyond it the expression asks for all addresses and all ports apart.
-const EXACT_TERMS_MAX: usize = 64;
-
-/// The longest text, in bytes, that libpcap optimises: its time and memory grow faster than the
-/// text does, to minutes and gigabytes for thousands of ports.
-const OPTIMISED_BYTES_MAX: usize = 32 << 10;
 
 /// Where the kernel answers with facts about the packet instead of bytes (`SKF_AD_OFF`).
 #[expect(
@@ -35,24 +28,6 @@ const PASSED_PROTOCOLS: [i32; 4] = [
     libc::ETH_P_8021Q,
     libc::ETH_P_8021AD,
 ];
-
-/// An origin as the filter sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OriginFilter {
-    /// The address clients connect to; `None` is any address of either family.
-    pub address: Option<IpAddr>,
-    /// The port clients connect to.
-    pub port: u16,
-}
-
-/// Which packets of a captured connection are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Directions {
-    /// What clients send to the origin.
-    ToOrigin,
-    /// What clients send and what the origin answers.
-    Both,
-}
 
 /// Why an expression is no capture filter.
 #[derive(Debug, thiserror::Error)]
@@ -93,13 +68,40 @@ impl CaptureFilter {
     /// [`FilterError::Syntax`] with libpcap's text, [`FilterError::TooLong`] if the kernel would
     /// refuse the program.
     pub fn compile(expression: &str) -> Result<Self, FilterError> {
-        let program = pcap::Capture::dead(pcap::Linktype(DLT_RAW))
-            .and_then(|handle| handle.compile(expression, expression.len() <= OPTIMISED_BYTES_MAX))
-            .map_err(|error| syntax_error(expression, &error))?;
-        let program: Vec<Instruction> =
-            program.get_instructions().iter().map(instruction).collect();
+        Self::new(expression.to_owned(), compile(expression)?)
+    }
+
+    /// The filter for the TCP packets of the origins, pure acknowledgements included, with the
+    /// user's own pcap-filter text, if any, as a further condition.
+    ///
+    /// Hundreds of origins cost the kernel a dozen comparisons a packet. Packets with IPv6
+    /// extension headers and all but the first fragment of a packet, which show no port, do not
+    /// pass; without any origin nothing does.
+    ///
+    /// # Errors
+    /// [`FilterError::Syntax`] if the user's text does not compile by itself,
+    /// [`FilterError::TooLong`] with too many origins: more than
+    /// some 550 different pairs of address and port, or 2,900 ports of any address; half as many with
+    /// [`Directions::Both`].
+    pub fn for_origins(
+        origins: &[OriginFilter],
+        directions: Directions,
+        user_filter: Option<&str>,
+    ) -> Result<Self, FilterError> {
+        let user_filter = user_filter.filter(|text| !text.trim().is_empty());
+        let user_program = user_filter.map(compile).transpose()?;
+        let mut expression = origins::expression(origins, directions);
+        if let Some(user_filter) = user_filter {
+            expression.push_str(&format!(" and ({user_filter})"));
+        }
+        let accept = [Instruction::new(op::RET_K, u32::MAX)];
+        let then = user_program.as_deref().unwrap_or(&accept);
+        Self::new(expression, origins::program(origins, directions, then))
+    }
+
+    fn new(expression: String, program: Vec<Instruction>) -> Result<Self, FilterError> {
         let filter = Self {
-            expression: expression.to_owned(),
+            expression,
             program,
         };
         match filter.kernel_program(u32::MAX).len() {
@@ -110,7 +112,7 @@ impl CaptureFilter {
         }
     }
 
-    /// The text it was compiled from.
+    /// The filter in pcap-filter words.
     #[must_use]
     pub fn expression(&self) -> &str {
         &self.expression
@@ -153,143 +155,12 @@ pub(crate) const fn reject_all() -> [Instruction; 1] {
     [Instruction::new(op::RET_K, 0)]
 }
 
-/// pcap-filter text for the TCP packets of the origins, with the user's own filter, if any, as a
-/// further condition. Nothing else is left out; pure acknowledgements are wanted.
-///
-/// Up to 64 different sets of ports the text names each address with its ports. Beyond that it
-/// asks for any of the addresses and any of the ports, which lets more pass than was named but
-/// stays small enough for the kernel: the caller looks up each packet's origin anyway.
-#[must_use]
-pub fn origin_expression(
-    origins: &[OriginFilter],
-    directions: Directions,
-    user_filter: Option<&str>,
-) -> String {
-    let terms = exact_terms(origins);
-    let terms = if terms.len() > EXACT_TERMS_MAX {
-        crossed_terms(&terms)
-    } else {
-        terms
-    };
-    let side = |side: &str| {
-        terms
-            .iter()
-            .map(|term| term.expression(side))
-            .collect::<Vec<_>>()
-            .join(" or ")
-    };
-    let mut expression = match directions {
-        Directions::ToOrigin => format!("tcp and ({})", side("dst")),
-        Directions::Both => format!("tcp and ({} or {})", side("dst"), side("src")),
-    };
-    if let Some(user_filter) = user_filter.filter(|text| !text.trim().is_empty()) {
-        expression.push_str(&format!(" and ({user_filter})"));
-    }
-    expression
-}
-
-/// Addresses of one family that share a set of ports; no address means any.
-struct Term {
-    addresses: Vec<IpAddr>,
-    ports: BTreeSet<u16>,
-}
-
-impl Term {
-    fn expression(&self, side: &str) -> String {
-        let ports = ports_expression(side, &self.ports);
-        match self.addresses.first() {
-            None => ports,
-            Some(IpAddr::V4(_)) => {
-                format!("(ip {side} host ({}) and ({ports}))", join(&self.addresses))
-            }
-            Some(IpAddr::V6(_)) => {
-                format!(
-                    "(ip6 {side} host ({}) and ({ports}))",
-                    join(&self.addresses)
-                )
-            }
-        }
-    }
-}
-
-/// The ports as alternatives; each run of them costs the program no more than two ports do.
-fn ports_expression(side: &str, ports: &BTreeSet<u16>) -> String {
-    let mut runs: Vec<(u16, u16)> = Vec::new();
-    for port in ports {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == *port => *last = *port,
-            _ => runs.push((*port, *port)),
-        }
-    }
-    let (single, ranges): (Vec<_>, Vec<_>) = runs.into_iter().partition(|(a, b)| a == b);
-    // `tcp` is said again in each term: libpcap then compiles many times faster.
-    let single = (!single.is_empty()).then(|| {
-        format!(
-            "tcp {side} port ({})",
-            join(single.iter().map(|(port, _)| port))
-        )
-    });
-    let ranges = ranges
-        .iter()
-        .map(|(first, last)| format!("tcp {side} portrange {first}-{last}"));
-    single
-        .into_iter()
-        .chain(ranges)
-        .collect::<Vec<_>>()
-        .join(" or ")
-}
-
-fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    items
-        .into_iter()
-        .map(|item| item.to_string())
-        .collect::<Vec<_>>()
-        .join(" or ")
-}
-
-/// The origins as terms that name no other pair of address and port.
-fn exact_terms(origins: &[OriginFilter]) -> Vec<Term> {
-    let any: BTreeSet<u16> = origins
-        .iter()
-        .filter(|origin| origin.address.is_none())
-        .map(|o| o.port)
-        .collect();
-    let mut ports_of: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
-    for origin in origins {
-        if let Some(address) = origin.address.filter(|_| !any.contains(&origin.port)) {
-            ports_of.entry(address).or_default().insert(origin.port);
-        }
-    }
-    let mut addresses_of: BTreeMap<(bool, BTreeSet<u16>), Vec<IpAddr>> = BTreeMap::new();
-    for (address, ports) in ports_of {
-        addresses_of
-            .entry((address.is_ipv6(), ports))
-            .or_default()
-            .push(address);
-    }
-    let named = addresses_of
-        .into_iter()
-        .map(|((_, ports), addresses)| Term { addresses, ports });
-    let any = (!any.is_empty()).then_some(Term {
-        addresses: Vec::new(),
-        ports: any,
-    });
-    any.into_iter().chain(named).collect()
-}
-
-/// At most one term a family, and one for any address: all its addresses with all its ports.
-fn crossed_terms(terms: &[Term]) -> Vec<Term> {
-    let mut crossed: BTreeMap<Option<bool>, Term> = BTreeMap::new();
-    for term in terms {
-        let family = term.addresses.first().map(IpAddr::is_ipv6);
-        let into = crossed.entry(family).or_insert_with(|| Term {
-            addresses: Vec::new(),
-            ports: BTreeSet::new(),
-        });
-        into.addresses.extend(&term.addresses);
-        into.ports.extend(&term.ports);
-    }
-    crossed.into_values().collect()
+/// libpcap's program for the text.
+fn compile(expression: &str) -> Result<Vec<Instruction>, FilterError> {
+    let program = pcap::Capture::dead(pcap::Linktype(DLT_RAW))
+        .and_then(|handle| handle.compile(expression, true))
+        .map_err(|error| syntax_error(expression, &error))?;
+    Ok(program.get_instructions().iter().map(instruction).collect())
 }
 
 /// The `pcap` crate shows an instruction only as text, `code jt jf k`, as `tcpdump -ddd` does.

@@ -20,7 +20,7 @@ const MIX_2: u32 = 0xc2b2_ae35;
 
 /// TCP's protocol number.
 const TCP: u8 = 6;
-/// The length of an IPv6 header, and where its next-header field and addresses are.
+/// The length of an IPv6 header; a TCP header follows it at once or is not looked for.
 const IPV6_HEADER_LEN: u32 = 40;
 /// The offset of an IPv6 packet's addresses.
 const IPV6_ADDRESSES: u32 = 8;
@@ -66,20 +66,16 @@ fn fold_ipv6(octets: [u8; 16]) -> u32 {
 #[derive(Clone, Debug)]
 pub struct ShardMap {
     shard_count: u16,
-    /// Sorted; `None` if the client is always the sender.
-    origin_ports: Option<Vec<u16>>,
+    /// First and last of each run; `None` if the client is always the sender.
+    origin_ports: Option<Vec<(u16, u16)>>,
 }
 
 impl ShardMap {
     /// Spreads over `shard_count` shards; 0 is taken as 1.
     #[must_use]
     pub fn new(shard_count: u16, origins: &[OriginFilter], directions: Directions) -> Self {
-        let origin_ports = (directions == Directions::Both).then(|| {
-            let mut ports: Vec<u16> = origins.iter().map(|origin| origin.port).collect();
-            ports.sort_unstable();
-            ports.dedup();
-            ports
-        });
+        let origin_ports = (directions == Directions::Both)
+            .then(|| bpf::port_ranges(origins.iter().map(|origin| origin.port)));
         Self {
             shard_count: shard_count.max(1),
             origin_ports,
@@ -130,7 +126,7 @@ impl ShardMap {
         let to_origin = self
             .origin_ports
             .as_ref()
-            .is_none_or(|ports| ports.binary_search(&destination_port).is_ok());
+            .is_none_or(|ranges| is_within(ranges, destination_port));
         Some(if to_origin {
             (source, source_port)
         } else {
@@ -142,7 +138,7 @@ impl ShardMap {
     /// finds the IP header: 0, or [`NETWORK_HEADER`].
     ///
     /// # Errors
-    /// [`FilterError::TooLong`] with more ports (some 1,800) than a program can hold.
+    /// [`FilterError::TooLong`] with more separate ports (some 2,900) than a program can hold.
     pub(crate) fn program(&self, base: u32) -> Result<Vec<Instruction>, FilterError> {
         let program = Program::new(base).assemble(self);
         match program.len() {
@@ -152,6 +148,11 @@ impl ShardMap {
             _ => Ok(program),
         }
     }
+}
+
+fn is_within(ranges: &[(u16, u16)], port: u16) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= port);
+    after > 0 && port <= ranges[after - 1].1
 }
 
 fn be16(packet: &[u8], at: usize) -> Option<u16> {
@@ -258,35 +259,19 @@ impl Program {
         self.code.push(op::LDX_IMM, IPV6_HEADER_LEN);
     }
 
-    fn choose_client(&mut self, origin_ports: Option<&[u16]>) {
+    fn choose_client(&mut self, origin_ports: Option<&[(u16, u16)]>) {
         self.code.bind(self.ports);
         self.load(op::LD_H_IND, 0);
         self.code.push(op::ST, scratch::SOURCE_PORT);
         self.load(op::LD_H_IND, 2);
         self.code.push(op::ST, scratch::DESTINATION_PORT);
         match origin_ports {
-            Some(ports) => self.find_port(ports),
+            Some(ports) => {
+                let (hit, miss) = (self.client_is_source, self.client_is_destination);
+                self.code.find_range(ports, hit, miss);
+            }
             None => self.code.jump(self.client_is_source),
         }
-    }
-
-    /// Jumps to one of the client labels by the port in A; `ports` is sorted.
-    fn find_port(&mut self, ports: &[u16]) {
-        /// Up to this many are compared one after the other.
-        const LEAF_PORTS: usize = 8;
-        if ports.len() <= LEAF_PORTS {
-            for port in ports {
-                self.code
-                    .jump_if(op::JEQ_K, u32::from(*port), self.client_is_source);
-            }
-            return self.code.jump(self.client_is_destination);
-        }
-        let (lower, upper) = ports.split_at(ports.len() / 2);
-        let label = self.code.label();
-        self.code.jump_if(op::JGE_K, u32::from(upper[0]), label);
-        self.find_port(lower);
-        self.code.bind(label);
-        self.find_port(upper);
     }
 
     fn hash(&mut self, shard_count: u16) {

@@ -23,7 +23,8 @@ pub(super) const ANY_DEVICE: &str = "any";
 /// How to open a [`CaptureRing`](super::CaptureRing).
 ///
 /// A reader that stops for a while loses nothing as long as there are free blocks. When traffic is
-/// dense that is `ring_bytes` of packets, each with 96 bytes more. When it is sparse, each block is
+/// dense that is `ring_bytes` of packets, each with 96 bytes more (half of it when all packets are
+/// 64 KiB long: a default block holds one of them). When it is sparse, each block is
 /// handed over nearly empty after `retire_timeout_ms`, so the ring lasts for
 /// `retire_timeout_ms * ring_bytes / block_bytes`: 128 ms by default. Kernels before 6.18 count
 /// the timeout in timer ticks of up to 10 ms, which makes both the pause that is forgiven and the

@@ -210,8 +210,14 @@ impl CaptureRing {
     }
 
     fn attach_filter(&self, program: &[Instruction]) -> Result<(), NetError> {
-        sys::attach_filter(&self.socket, program)
-            .map_err(|error| NetError::io("attach the capture filter", error))
+        sys::attach_filter(&self.socket, program).map_err(|error| match error.raw_os_error() {
+            // Kernels before 6.7 allow 20 KiB by default.
+            Some(libc::ENOMEM) => NetError::InvalidConfig(format!(
+                "the capture filter of {} instructions exceeds the kernel's limit for one socket\n\nhint: `sysctl -w net.core.optmem_max=131072`, or name fewer origins",
+                program.len()
+            )),
+            _ => NetError::io("attach the capture filter", error),
+        })
     }
 
     /// Joins the group of the first ring, or founds one. The kernel numbers the members in the
