@@ -21,7 +21,7 @@ use crate::target::TargetConfig;
 use crate::trace::variable;
 
 /// Seeds of a plain test run.
-const DEFAULT_SEEDS: u64 = 1000;
+const DEFAULT_SEEDS: u64 = 1500;
 /// Every so many seeds one is run twice, for equal output.
 const REPEAT_EVERY: u64 = 8;
 

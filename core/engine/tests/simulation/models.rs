@@ -73,8 +73,10 @@ impl PlainClient {
             value: self.clock,
             echo: self.echo.unwrap_or(0),
         };
-        let mut options = TcpOptions::default();
-        options.timestamps = (is_syn || self.echo.is_some()).then_some(timestamps);
+        let mut options = TcpOptions {
+            timestamps: (is_syn || self.echo.is_some()).then_some(timestamps),
+            ..TcpOptions::default()
+        };
         if is_syn {
             options.mss = Some(1200);
             options.window_scale = Some(3);

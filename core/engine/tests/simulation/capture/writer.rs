@@ -31,6 +31,9 @@ pub(super) struct Writer<'a> {
     /// Stream bytes the client has sent, and whether a FIN followed them.
     sent: u64,
     fin_sent: bool,
+    /// The last bytes come once each: the table forgets a connection that has closed, so that what
+    /// came again after the replay's end would count as another connection.
+    is_closing: bool,
     /// Sequence space of the origin sent, and what of it the client has acknowledged.
     answered: u64,
     acknowledged: u64,
@@ -53,6 +56,7 @@ impl<'a> Writer<'a> {
             now_us: conversation.start_us,
             sent: 0,
             fin_sent: false,
+            is_closing: false,
             answered: 0,
             acknowledged: 0,
             segments: Vec::new(),
@@ -139,6 +143,7 @@ impl<'a> Writer<'a> {
     }
 
     fn part(&mut self, range: Range<u64>, ends: &[u64], fin: bool) {
+        self.is_closing = fin;
         let mss = u64::from(self.shape.mss) - if self.shape.timestamps { 12 } else { 0 };
         let cuts = self.shape.cut.cut(range.clone(), ends, mss, self.rng);
         let mut late = Vec::new();
@@ -190,9 +195,7 @@ impl<'a> Writer<'a> {
 
     fn data(&mut self, range: Range<u64>, flags: TcpFlags) {
         self.client(flags, Some(range.clone()));
-        // The table forgets a connection that is not replayed when it closes, so that what comes
-        // again of it afterwards would count as another one.
-        if flags.contains(TcpFlags::FIN) {
+        if self.is_closing {
             return;
         }
         if self.rng.permille(self.disturbance.duplicate_permille) {
@@ -318,8 +321,10 @@ impl<'a> Writer<'a> {
             value: clock.wrapping_sub(77),
             echo: clock,
         };
-        let mut options = TcpOptions::default();
-        options.timestamps = self.shape.timestamps.then_some(timestamps);
+        let mut options = TcpOptions {
+            timestamps: self.shape.timestamps.then_some(timestamps),
+            ..TcpOptions::default()
+        };
         if is_syn {
             options.mss = Some(self.shape.mss);
             options.window_scale = self.shape.window_scale;

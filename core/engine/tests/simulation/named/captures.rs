@@ -196,6 +196,27 @@ fn clients_that_reset_in_the_end() {
 }
 
 #[test]
+fn resets_over_a_lossy_network() {
+    let expected = Expected {
+        streams: Streams::Pieces,
+        drops: &[DropReason::ClientReset],
+    };
+    for ending in [Ending::Reset, Ending::Abort] {
+        let outcomes = simulate("client reset, loss", expected, |scenario, rng| {
+            scenario.links(LinkConfig {
+                loss_permille: 50,
+                ..LinkConfig::default()
+            });
+            add_clients(scenario, &Mix::default().ending(ending), rng);
+        });
+        assert_eq!(delivered_percent(&outcomes), 100, "{ending:?}");
+        for outcome in outcomes {
+            assert_eq!(outcome.target.bad_resets, 0, "resets outside the window");
+        }
+    }
+}
+
+#[test]
 fn connections_that_stay_open() {
     simulate("open", Expected::ALL, |scenario, rng| {
         scenario.links(LinkConfig {

@@ -35,10 +35,11 @@ fn impatient(name: &str, drops: &[DropReason], config: impl Fn(&mut TargetConfig
         streams: Streams::Pieces,
         drops,
     };
-    simulate(name, expected, |scenario, rng| {
+    let outcomes = simulate(name, expected, |scenario, rng| {
         config(&mut scenario.target);
         add_clients(scenario, &Mix::default(), rng);
     });
+    println!("{name}: {} % delivered", delivered_percent(&outcomes));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! One connection of the model target: RFC 9293's states around the two halves.
 
-use tcpcopy_packet::{FourTuple, Segment, TcpFlags, TcpOptions, Timestamps};
+mod output;
+
+use tcpcopy_packet::{FourTuple, Segment, TcpFlags};
 
 use super::app::{App, AppAction};
 use super::config::TargetConfig;
 use super::receive::{Arrival, Receiver};
-use super::send::{Sender, Transmit};
-use crate::events::{MILLISECOND_US, MINUTE_US, Micros, SECOND_US};
+use super::send::Sender;
+use crate::events::{MINUTE_US, Micros, SECOND_US};
 use crate::wire::{Header, TCP_HEADER_LEN};
 
 /// How long a connection that closed first remembers (twice the maximum segment lifetime).
@@ -16,7 +18,7 @@ const FIN_WAIT_US: Micros = MINUTE_US;
 /// Times a SYN-ACK is sent again.
 const SYN_ACK_RETRIES: u32 = 5;
 /// Unanswered keep-alive probes after which the connection is reset.
-const KEEPALIVE_PROBES: u32 = 3;
+const KEEPALIVE_PROBES: u32 = 9;
 /// Interval of unanswered keep-alive probes.
 const KEEPALIVE_INTERVAL_US: Micros = SECOND_US;
 /// Bytes the timestamps option takes of every segment, padding included.
@@ -476,82 +478,6 @@ impl Connection {
             self.close(End::ResetByTarget);
         }
     }
-
-    fn send_syn_ack(&mut self, now_us: Micros) {
-        self.sender.next = 1;
-        self.sender.highest = self.sender.highest.max(1);
-        self.send_at(now_us, 0, 0, TcpFlags::SYN | TcpFlags::ACK);
-        let header = self.out.last_mut().expect("just sent");
-        header.options.mss = Some(self.config.mss);
-        header.options.window_scale = self.config.window_scale.filter(|_| self.scaled);
-        header.options.sack_permitted = self.sack;
-    }
-
-    fn send_range(&mut self, now_us: Micros, range: Transmit) {
-        let mut flags = TcpFlags::ACK;
-        if range.bytes > 0 {
-            flags = flags | TcpFlags::PSH;
-        }
-        if range.fin {
-            flags = flags | TcpFlags::FIN;
-        }
-        let bytes = u32::try_from(range.bytes).expect("one segment");
-        self.send_at(now_us, range.offset, bytes, flags);
-    }
-
-    fn acknowledge(&mut self, now_us: Micros) {
-        self.send_at(now_us, self.sender.next, 0, TcpFlags::ACK);
-    }
-
-    fn send_at(&mut self, now_us: Micros, offset: u64, payload_len: u32, flags: TcpFlags) {
-        self.ack_at_us = None;
-        self.unacknowledged_segments = 0;
-        self.acknowledged = self.receiver.next;
-        let is_syn = flags.contains(TcpFlags::SYN);
-        let mut options = TcpOptions::default();
-        if self.timestamps {
-            let value = self.clock_offset.wrapping_add(clock_ms(now_us));
-            options.timestamps = Some(Timestamps {
-                value,
-                echo: self.recent,
-            });
-        }
-        if self.sack && !is_syn {
-            options.sack = self
-                .receiver
-                .sack_blocks(if self.timestamps { 3 } else { 4 });
-        }
-        let window = self.receiver.window_field(self.app.read, is_syn);
-        self.out.push(Header {
-            tuple: self.tuple,
-            seq: self.sender.seq_at(offset),
-            ack: self.receiver.next_seq(),
-            flags,
-            window,
-            options,
-            payload_len,
-        });
-    }
-
-    fn answer_with_reset(&mut self, segment: &Segment<'_>) {
-        self.send_reset(segment.ack);
-    }
-
-    fn send_reset(&mut self, seq: u32) {
-        self.out.push(Header {
-            tuple: self.tuple,
-            seq,
-            ack: self.receiver.next_seq(),
-            flags: TcpFlags::RST | TcpFlags::ACK,
-            window: 0,
-            options: TcpOptions::default(),
-            payload_len: 0,
-        });
-    }
-}
-
-fn clock_ms(now_us: Micros) -> u32 {
-    u32::try_from((now_us / MILLISECOND_US) & u64::from(u32::MAX)).expect("masked")
 }
 
 /// Whether timestamp `a` is later than `b` (RFC 7323 section 5.2).
