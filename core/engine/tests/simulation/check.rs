@@ -91,8 +91,8 @@ fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
         ledger.bytes.delivered
     );
     let copies = u64::from(scenario.engine.copies);
-    // Bytes that only the origin saw count as well: they are a loss. (Where there is no room to hold
-    // what is out of order, bytes may count as missing and come later.)
+    // Bytes that only the origin saw count as well: they are a loss. Where there is no room to
+    // hold what is out of order, bytes may count as missing and come later.
     let streams = scenario
         .connections
         .iter()

@@ -1,8 +1,8 @@
 //! A deterministic simulation of a replay: captured clients, the engine, lossy links, a model
 //! target and a model intercept, on one virtual clock and from one seed.
 //!
-//! - [`conversation`], [`capture`], [`mix`], [`draw`]: what clients say, and what a capture sees of it
-//! - [`target`], [`intercept`], [`link`]: the other nodes
+//! - [`conversation`], [`capture`], [`mix`]: what clients say, and what a capture sees of it
+//! - [`target`], [`intercept`], [`link`], [`draw`]: the other nodes
 //! - [`harness`], [`scenario`], [`check`]: a run and what must hold after it
 //! - [`generated`], [`named`], [`table`]: the tests; [`models`] tests the models by themselves
 

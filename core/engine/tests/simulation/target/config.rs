@@ -54,7 +54,7 @@ pub(crate) struct TargetConfig {
     pub(crate) sack: bool,
     pub(crate) timestamps: bool,
     pub(crate) receive_buffer_bytes: u64,
-    /// How long a lone in-order segment may wait for its acknowledgement; zero acknowledges at once.
+    /// How long a lone in-order segment may wait for its acknowledgement; zero: not at all.
     pub(crate) delayed_ack_us: Micros,
     /// Sends super-segments of up to 64 KiB, as seen before segmentation offload.
     pub(crate) segmentation_offload: bool,
