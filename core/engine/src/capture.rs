@@ -1,18 +1,18 @@
 //! The capturing half of the engine: the connection table, and what each segment means for it.
 
+mod life;
+mod offer;
 mod stream;
-
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
-use smallvec::SmallVec;
 use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, Segment, TcpFlags};
 
-use crate::config::{EngineConfig, Mapping, RttPolicy};
+use self::offer::{captured_offer, default_offer, imitated_rtt};
+use crate::config::{EngineConfig, Mapping};
 use crate::connection::{Connection, Phase, Slot};
-use crate::ledger::{DropReason, Ledger};
+use crate::ledger::DropReason;
 use crate::mirror::SynOffer;
 use crate::reassembly::Reassembly;
 use crate::replay::{HomeNews, Replay, SessionKey};
@@ -20,15 +20,6 @@ use crate::selection::Selector;
 use crate::session::Home;
 use crate::time::Instant;
 use crate::timer::TimerQueue;
-
-/// Round-trip times below this are not imitated: the replay's own network has one too.
-const NEGLIGIBLE_RTT: Duration = Duration::from_millis(1);
-/// Longer ones are taken as this: beyond it the client was thinking, not far away.
-const MAX_RTT: Duration = Duration::from_secs(1);
-/// Window scale offered where the captured client's SYN was not seen.
-const DEFAULT_WINDOW_SCALE: u8 = 7;
-/// Window offered in a SYN where the client's was not seen: what current systems send.
-const DEFAULT_WINDOW: u16 = 64_240;
 
 /// A connection's place in the table and its serial number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,7 +262,9 @@ impl Capture {
         replay: &mut Replay,
     ) {
         let connection = &mut self.connections[place as usize];
-        connection.last_seen_at = now;
+        if !matches!(connection.phase, Phase::Ended) {
+            connection.last_seen_at = now;
+        }
         if segment.flags.contains(TcpFlags::RST) {
             return self.client_reset(now, place, segment, replay);
         }
@@ -319,7 +312,7 @@ impl Capture {
         }
         self.flush_held(place, DropReason::ClientReset, &mut replay.ledger);
         self.connections[place as usize].phase = Phase::Ended;
-        self.forget_if_over(place, &mut replay.ledger);
+        self.conclude_if_over(place, replay);
     }
 
     fn data(&mut self, now: Instant, place: u32, segment: &Segment<'_>, replay: &mut Replay) {
@@ -375,7 +368,7 @@ impl Capture {
         }
         if segment.flags.contains(TcpFlags::FIN) {
             self.connections[place as usize].phase = Phase::Ended;
-            self.forget_if_over(place, &mut replay.ledger);
+            self.conclude_if_over(place, replay);
         }
     }
 
@@ -397,7 +390,7 @@ impl Capture {
                         reason,
                         owes_connection,
                     };
-                    self.forget_if_over(home.connection, &mut replay.ledger);
+                    self.conclude_if_over(home.connection, replay);
                     self.reschedule(home.connection, &replay.config);
                 }
                 None if owes_connection => replay.ledger.connections.drop(reason, 1),
@@ -413,110 +406,6 @@ impl Capture {
         }
         connection.slots.get_mut(usize::from(home.slot))
     }
-
-    /// Acts on holes that have become permanent and connections that have fallen silent.
-    pub(crate) fn timeout(&mut self, now: Instant, replay: &mut Replay) {
-        while let Some(key) = self.timers.pop_due(now) {
-            let place = key.place;
-            let Some(connection) = self.connections.get_mut(place as usize) else {
-                continue;
-            };
-            if connection.serial != key.serial {
-                continue;
-            }
-            connection.scheduled_at = None;
-            let gap_timeout = replay.config.gap_timeout;
-            if connection
-                .gap_since()
-                .is_some_and(|since| since + gap_timeout <= now)
-            {
-                self.give_up_gap(now, place, replay);
-                continue;
-            }
-            let silent_until = connection.last_seen_at + replay.config.idle_timeout;
-            if !connection.has_live_session() && silent_until <= now {
-                self.forget(place, &mut replay.ledger);
-            } else {
-                self.reschedule(place, &replay.config);
-            }
-        }
-    }
-
-    fn reschedule(&mut self, place: u32, config: &EngineConfig) {
-        let Some(connection) = self.connections.get_mut(place as usize) else {
-            return;
-        };
-        let at = match connection.gap_since() {
-            Some(since) => since + config.gap_timeout,
-            None if connection.has_live_session() => return,
-            None => connection.last_seen_at + config.idle_timeout,
-        };
-        if connection
-            .scheduled_at
-            .is_none_or(|scheduled| at < scheduled)
-        {
-            connection.scheduled_at = Some(at);
-            self.timers.schedule(
-                ConnectionKey {
-                    place,
-                    serial: connection.serial,
-                },
-                at,
-            );
-        }
-    }
-
-    /// The client has begun a new connection on this tuple.
-    fn abandon(&mut self, now: Instant, place: u32, replay: &mut Replay) {
-        self.flush_held(place, DropReason::PortReused, &mut replay.ledger);
-        let connection = &self.connections[place as usize];
-        let live: SmallVec<[_; 1]> = live_sessions(connection).collect();
-        for key in live {
-            replay.detach(now, key);
-        }
-        self.forget(place, &mut replay.ledger);
-    }
-
-    fn forget_if_over(&mut self, place: u32, ledger: &mut Ledger) {
-        let is_over = self
-            .connections
-            .get(place as usize)
-            .is_some_and(|connection| {
-                matches!(connection.phase, Phase::Ended) && !connection.has_live_session()
-            });
-        if is_over {
-            self.forget(place, ledger);
-        }
-    }
-
-    /// Takes a connection out of the table and closes its account.
-    fn forget(&mut self, place: u32, ledger: &mut Ledger) {
-        self.flush_held(place, DropReason::CaptureGap, ledger);
-        let connection = self.connections.remove(place as usize);
-        self.by_tuple.remove(&connection.key);
-        for slot in connection.slots {
-            if let Slot::Waiting {
-                reason,
-                owes_connection: true,
-            } = slot
-            {
-                ledger.connections.drop(reason, 1);
-            }
-        }
-    }
-
-    /// Takes no more segments: what waits for a hole to be filled is dropped. Sessions go on.
-    pub(crate) fn close(&mut self, replay: &mut Replay) {
-        let places: Vec<u32> = self
-            .connections
-            .iter()
-            .map(|(place, _)| place as u32)
-            .collect();
-        for place in places {
-            self.flush_held(place, DropReason::ShutDown, &mut replay.ledger);
-            self.forget(place, &mut replay.ledger);
-        }
-    }
 }
 
 /// The sessions of a connection.
@@ -525,53 +414,4 @@ fn live_sessions(connection: &Connection) -> impl Iterator<Item = SessionKey> + 
         Slot::Live(key) => Some(*key),
         Slot::Waiting { .. } => None,
     })
-}
-
-/// The round-trip time to imitate: from the client's SYN to its answer to the origin's SYN-ACK.
-fn imitated_rtt(connection: &Connection, now: Instant, config: &EngineConfig) -> Duration {
-    match config.rtt {
-        RttPolicy::Fixed(rtt) => rtt,
-        RttPolicy::Captured if connection.isn.is_none() => Duration::ZERO,
-        RttPolicy::Captured => match now.since(connection.began_at).min(MAX_RTT) {
-            rtt if rtt < NEGLIGIBLE_RTT => Duration::ZERO,
-            rtt => rtt,
-        },
-    }
-}
-
-/// The options of the captured SYN, as far as they fit our path.
-fn captured_offer(segment: &Segment<'_>, target: Endpoint, config: &EngineConfig) -> SynOffer {
-    let options = &segment.options;
-    SynOffer {
-        mss: options
-            .mss
-            .unwrap_or(config.mss)
-            .min(largest_mss(target, config)),
-        window: segment.window,
-        window_scale: options.window_scale,
-        sack: options.sack_permitted,
-        timestamps: options.timestamps.is_some(),
-        immediate_acks: config.rtt == RttPolicy::Fixed(Duration::ZERO),
-        follows_client: config.rtt == RttPolicy::Captured,
-    }
-}
-
-/// What current systems offer, for clients whose SYN was not seen.
-fn default_offer(target: Endpoint, config: &EngineConfig) -> SynOffer {
-    SynOffer {
-        mss: config.mss.min(largest_mss(target, config)),
-        window: DEFAULT_WINDOW,
-        window_scale: Some(DEFAULT_WINDOW_SCALE),
-        sack: true,
-        timestamps: true,
-        immediate_acks: config.rtt == RttPolicy::Fixed(Duration::ZERO),
-        follows_client: false,
-    }
-}
-
-/// The MSS that fits the MTU (RFC 9293 section 3.7.1).
-fn largest_mss(target: Endpoint, config: &EngineConfig) -> u16 {
-    config
-        .mtu
-        .saturating_sub(if target.address.is_ipv4() { 40 } else { 60 })
 }

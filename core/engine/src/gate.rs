@@ -383,7 +383,7 @@ mod tests {
             first_bytes,
             Passage {
                 answered: 1,
-                delivered: 0,
+                delivered: 1,
                 opened: false
             }
         );
@@ -393,7 +393,7 @@ mod tests {
             whole,
             Passage {
                 answered: 0,
-                delivered: 1,
+                delivered: 0,
                 opened: true
             }
         );

@@ -16,11 +16,11 @@ use self::held::{Fin, Held, HeldPiece};
 use crate::Instant;
 
 /// Most bytes held out of order in one direction.
-pub const MAX_HELD_BYTES: usize = 1 << 20;
+pub const MAX_HELD_BYTES: usize = 8 << 20;
 
 /// Most pieces held out of order in one direction. A full [`MAX_HELD_BYTES`] of Ethernet's
 /// segments fits; it bounds what a client that sends single bytes can make us hold besides them.
-pub const MAX_HELD_SEGMENTS: usize = 1024;
+pub const MAX_HELD_SEGMENTS: usize = 8192;
 
 /// A segment that begins further than this from the next byte in order, in bytes, belongs to no
 /// window: windows are at most this large (RFC 7323 section 2.3).

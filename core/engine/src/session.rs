@@ -442,6 +442,11 @@ mod tests {
         // What the tables hold for each, with hash table entries, timers and the allocator's
         // tuple taken as 200 bytes more.
         let each = size_of::<Session>() + size_of::<Connection>() + 200;
-        assert!(each < 1400, "{} + {}", size_of::<Session>(), size_of::<Connection>());
+        assert!(
+            each < 1400,
+            "{} + {}",
+            size_of::<Session>(),
+            size_of::<Connection>()
+        );
     }
 }

@@ -13,6 +13,10 @@ use crate::replay::{Opening, Replay, SessionKey};
 use crate::session::Home;
 use crate::time::Instant;
 
+/// Longest hole whose bytes are counted as lost, in bytes. A longer one is no hole in a stream but
+/// another connection of the same tuple, whose SYN the capture has missed.
+const MAX_COUNTED_GAP: u32 = 16 << 20;
+
 impl Capture {
     pub(super) fn stream_data(
         &mut self,
@@ -49,7 +53,7 @@ impl Capture {
         }
         self.note_inserted(now, place, &inserted, replay);
         if is_finished {
-            self.forget_if_over(place, &mut replay.ledger);
+            self.conclude_if_over(place, replay);
         } else if held_before > 0 || inserted.held_bytes > 0 {
             self.reschedule(place, &replay.config);
         }
@@ -103,6 +107,7 @@ impl Capture {
         };
         let missing = reassembly
             .skip_gap(&mut |piece| pieces.take(piece))
+            .filter(|missing| *missing <= MAX_COUNTED_GAP)
             .unwrap_or(0);
         let ledger = &mut replay.ledger;
         ledger.bytes.capture(u64::from(missing) * copies);
@@ -114,7 +119,7 @@ impl Capture {
             self.connections[place as usize].phase = Phase::Streaming(reassembly);
         }
         self.reschedule(place, &replay.config);
-        self.forget_if_over(place, &mut replay.ledger);
+        self.conclude_if_over(place, replay);
     }
 
     /// Drops what is held behind a hole that won't be filled any more.
