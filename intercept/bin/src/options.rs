@@ -75,7 +75,7 @@ pub(crate) struct Options {
     )]
     pub(crate) passlist: Vec<IpAddr>,
 
-    /// Remove the rules of any intercept that was killed, and end
+    /// Remove the rules of every intercept on this host, as one that was killed leaves them, and end
     #[arg(long, help_heading = "On the target")]
     pub(crate) cleanup: bool,
 

@@ -36,8 +36,8 @@ fn serve_batch(queue: &mut Queue, dispatcher: &mut Dispatcher, shared: &Shared) 
         shared.counters.overruns.fetch_add(1, Relaxed);
         return Ok(());
     }
-    let verdicts = dispatcher.judge(queue.packets()).to_vec();
-    queue.conclude(&verdicts)?;
+    let verdicts = dispatcher.judge(queue.packets());
+    queue.conclude(verdicts)?;
     dispatcher.deliver();
     Ok(())
 }

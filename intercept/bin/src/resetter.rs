@@ -3,7 +3,9 @@
 //! They leave through a raw socket. On an assistant they go to the target over the network. On
 //! the target itself they stay on the host: the kernel routes a packet for a local address to the
 //! loopback with the routing decision attached, so that neither reverse-path filters nor martian
-//! rules look at its foreign source, and TCP finds the connection by the tuple alone.
+//! rules look at its foreign source, and TCP finds the connection by the tuple alone. Only a
+//! firewall of the target's own that drops unknown packets on the loopback would stop them; its
+//! connections then end by the target's timers.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -128,13 +128,7 @@ impl Bench {
     pub(crate) fn keep_alive(&self, server: SocketAddr) -> KeepAlive {
         let mut connection = KeepAlive(self.connect("client", server));
         connection.request("/");
-        let mut answer = String::new();
-        while !answer.ends_with(BODY) {
-            let mut buffer = [0; 4096];
-            let len = connection.0.read(&mut buffer).unwrap();
-            assert!(len > 0, "the target closed after {answer:?}");
-            answer.push_str(&String::from_utf8_lossy(&buffer[..len]));
-        }
+        connection.answer();
         connection
     }
 
@@ -155,6 +149,17 @@ impl KeepAlive {
     /// Sends a request; its answer is not read.
     pub(crate) fn request(&mut self, path: &str) {
         write!(self.0, "GET {path} HTTP/1.1\r\nHost: target\r\n\r\n").unwrap();
+    }
+
+    /// Reads the answer to a request for `/`.
+    pub(crate) fn answer(&mut self) {
+        let mut answer = String::new();
+        while !answer.ends_with(BODY) {
+            let mut buffer = [0; 4096];
+            let len = self.0.read(&mut buffer).unwrap();
+            assert!(len > 0, "the target closed after {answer:?}");
+            answer.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        }
     }
 
     /// Source is the client.

@@ -8,7 +8,7 @@ use intercept_lib::tunnel::{
     Backoff, ClientConfig, ClientEvent, DownReason, Features, Hello, Registration, Security,
     TunnelClient, TunnelKey,
 };
-use tcpcopy_packet::{FourTuple, Segment};
+use tcpcopy_packet::FourTuple;
 
 use crate::bench::{Bench, SOON};
 
@@ -179,11 +179,13 @@ impl Peer {
 }
 
 impl Reply {
-    /// The segment's acknowledgement number, read as tcpcopy would.
-    pub(crate) fn ack(&self, tuple: FourTuple) -> u32 {
-        let tcp_len = self.tcp.len() as u32 + self.payload_len;
-        Segment::parse_tcp(tuple.reversed(), &self.tcp, tcp_len)
-            .unwrap()
-            .ack
+    /// The segment's acknowledgement number.
+    pub(crate) fn ack(&self) -> u32 {
+        u32::from_be_bytes([self.tcp[8], self.tcp[9], self.tcp[10], self.tcp[11]])
+    }
+
+    /// The segment's sequence number.
+    pub(crate) fn seq(&self) -> u32 {
+        u32::from_be_bytes([self.tcp[4], self.tcp[5], self.tcp[6], self.tcp[7]])
     }
 }

@@ -34,7 +34,7 @@ fn replies_of_a_session_go_to_its_link_and_nowhere_else() {
         client.request("/");
         let reply = owner.reply_with_payload(70);
         assert!((20..=60).contains(&reply.tcp.len()) && reply.payload.is_empty());
-        assert_ne!(reply.ack(client.tuple()), 0);
+        assert_ne!(reply.ack(), 0);
         assert!(bench.serves(server), "others are served all the while");
         owner.idle(A_WHILE);
         other.idle(Duration::from_millis(100));
@@ -66,6 +66,35 @@ fn payload_comes_whole_to_those_who_ask_for_it() {
         reply.payload.ends_with(b"hello from the target\n"),
         "{reply:?}"
     );
+
+    let mut client = bench.keep_alive(bench.nginx.ipv6());
+    peer.register(8, client.tuple());
+    client.request("/size/1000000");
+    let first = peer.reply_with_payload(8);
+    // The target's first flight, in super-segments, as far as it goes without being acknowledged.
+    let mut next = first.seq();
+    for reply in peer.replies.iter().filter(|reply| reply.session == 8) {
+        assert_eq!(reply.payload.len(), reply.payload_len as usize);
+        if reply.seq() == next {
+            next = next.wrapping_add(reply.payload_len);
+        }
+    }
+    let flight = next.wrapping_sub(first.seq());
+    assert!(flight > 5_000, "{flight} bytes");
+}
+
+#[test]
+fn addresses_of_the_passlist_are_let_alone() {
+    let Some(bench) = Bench::new() else { return };
+    let client = bench.lab.host("client").ipv4();
+    let _intercept = bench.intercept(&format!("--port 80 -x {client}"));
+    let mut connection = bench.keep_alive(bench.nginx.ipv4());
+    let mut peer = Peer::local(&bench, 1);
+    peer.register(1, connection.tuple());
+    connection.request("/");
+    connection.answer();
+    peer.idle(Duration::from_millis(200));
+    assert!(peer.replies.is_empty());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use tcpcopy_lab::wait_until;
+
 use crate::bench::{Bench, SOON};
 
 /// Starts intercept on the target, which must refuse with all the words given.
@@ -123,6 +125,43 @@ fn keys_are_made_checked_and_never_shown() {
         &["64 hexadecimal", "--generate-key"],
     );
     refuses(&bench, "--key-file /nonexistent", &["/nonexistent"]);
+}
+
+#[test]
+fn in_the_background_it_logs_to_its_file_and_ends_by_its_pid_file() {
+    let Some(bench) = Bench::new() else { return };
+    let (log, pid) = (
+        bench.lab.path("intercept.log"),
+        bench.lab.path("intercept.pid"),
+    );
+    let arguments = format!("-d --port 80 -l {log} -P {pid} --interval 1");
+    let output = bench.start("target", &arguments).wait(SOON).unwrap();
+    assert!(output.status.success(), "{}", output.stderr);
+    let logged = |text: &str| {
+        wait_until(text, SOON, || {
+            bench
+                .lab
+                .read("intercept.log")
+                .is_ok_and(|log| log.contains(text))
+        })
+        .unwrap();
+    };
+    logged("ready");
+    logged("statistics");
+    assert!(bench.serves(bench.nginx.ipv4()));
+    let pid = bench.lab.read("intercept.pid").unwrap();
+    bench
+        .target()
+        .command("kill")
+        .arg(pid.trim())
+        .run()
+        .unwrap();
+    wait_until("the rules to go", SOON, || bench.rules().is_empty()).unwrap();
+    wait_until("the pid file to go", SOON, || {
+        bench.lab.read("intercept.pid").is_err()
+    })
+    .unwrap();
+    assert!(bench.serves(bench.nginx.ipv4()));
 }
 
 #[test]
