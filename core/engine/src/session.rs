@@ -236,6 +236,8 @@ impl Session {
         let upstream = &mut ledger.upstream;
         upstream.replies += 1;
         upstream.reply_bytes += progress.received;
+        upstream.keep_alive_answers += u64::from(progress.keep_alive);
+        upstream.fast_retransmits += u64::from(progress.loss_found);
         upstream.challenge_acks += u64::from(progress.challenged);
         upstream.resets_received += u64::from(progress.ended == Some(Ending::Reset));
         if progress.disordered {

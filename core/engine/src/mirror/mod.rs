@@ -1,11 +1,14 @@
 //! The mirror TCP: a TCP client that speaks to the target in the captured client's name.
 //!
 //! It is the client side of RFC 9293, cut into the handshake ([`handshake`]), the sending half
-//! ([`send`]), the receiving half ([`receive`]) and the timeout ([`rto`]). It has no clock and no
+//! ([`send`]), the receiving half ([`receive`]), the timeout ([`rto`]), and what joins them:
+//! segments that come ([`incoming`]) and packets that go ([`outgoing`]). It has no clock and no
 //! socket: segments, bytes and `now` come in, packets and deadlines go out.
 
 mod handshake;
+mod incoming;
 mod outbox;
+mod outgoing;
 mod range_set;
 mod receive;
 mod rto;
@@ -16,14 +19,11 @@ mod tests;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tcpcopy_packet::{
-    FourTuple, MirrorSeq, Segment, SegmentBuilder, TargetSeq, TcpFlags, TcpOptions, TcpTimestamp,
-    Timestamps,
-};
+use tcpcopy_packet::{FourTuple, MirrorSeq, Segment, TcpFlags};
 
 pub(crate) use self::handshake::SynOffer;
 use self::receive::Receiver;
-use self::send::{Acknowledgement, Sender, TimerKind, Transmission};
+use self::send::{Sender, TimerKind};
 use crate::time::Instant;
 
 /// How long a closed connection still answers the target's retransmissions. Far below RFC 9293's
@@ -35,9 +35,6 @@ const HOP_LIMIT: u8 = 64;
 /// Smallest window advertised, in bytes, whatever the captured client's was: the replay has no
 /// application that could be slow.
 const MIN_WINDOW: u32 = 65_535;
-/// How far beyond RCV.NXT a segment may begin, in bytes: more than any window advertised.
-const MAX_RECEIVE_WINDOW: i32 = 1 << 30;
-
 /// RFC 9293 section 3.3.2's states of a client, and what comes before and after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -88,6 +85,10 @@ pub(crate) struct Progress {
     pub(crate) target_finished: bool,
     /// The segment was out of order or a duplicate.
     pub(crate) disordered: bool,
+    /// It is a keep-alive probe, which is answered.
+    pub(crate) keep_alive: bool,
+    /// It shows that a segment of ours was lost.
+    pub(crate) loss_found: bool,
     /// We answer with a challenge (RFC 5961).
     pub(crate) challenged: bool,
     /// The session is over at the target.
@@ -396,149 +397,6 @@ impl Mirror {
         }
     }
 
-    /// RFC 9293 section 3.10.7.4, in its order.
-    fn synchronized_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Progress {
-        let mut progress = Progress::default();
-        let seq = TargetSeq::new(segment.seq);
-        if segment.flags.contains(TcpFlags::RST) {
-            return self.reset_segment(now, seq);
-        }
-        if segment.flags.contains(TcpFlags::SYN) {
-            // RFC 5961 section 4: also a SYN-ACK that comes again is answered this way.
-            self.receive.ack_soon(now);
-            progress.challenged = true;
-            return progress;
-        }
-        if !segment.flags.contains(TcpFlags::ACK) || self.is_unacceptable(now, segment) {
-            progress.disordered = true;
-            return progress;
-        }
-        let Some(ack) = self.ack_offset(segment.ack) else {
-            self.receive.ack_soon(now);
-            progress.challenged = true;
-            return progress;
-        };
-        progress.delivered = self.acknowledge(now, segment, seq, ack);
-        let fin = segment.flags.contains(TcpFlags::FIN);
-        if segment.payload_len > 0 || fin {
-            let arrival = self.receive.accept(now, seq, segment.payload_len, fin);
-            progress.received = arrival.received;
-            progress.disordered = arrival.disordered;
-            progress.target_finished = arrival.finished;
-            progress.pushed = segment.flags.contains(TcpFlags::PSH) || fin;
-        }
-        progress.ended = self.advance_state(now);
-        progress
-    }
-
-    /// RFC 5961 section 3.2: only a RST at exactly RCV.NXT counts.
-    fn reset_segment(&mut self, now: Instant, seq: TargetSeq) -> Progress {
-        let distance = seq.since(self.receive.next());
-        if distance == 0 {
-            self.state = State::Closed;
-            return Progress {
-                ended: Some(Ending::Reset),
-                ..Progress::default()
-            };
-        }
-        let challenged = (0..MAX_RECEIVE_WINDOW).contains(&distance);
-        if challenged {
-            self.receive.ack_soon(now);
-        }
-        Progress {
-            challenged,
-            ..Progress::default()
-        }
-    }
-
-    /// Old timestamps (RFC 7323 section 5.3), keep-alive probes (RFC 9293 section 3.8.4) and
-    /// segments far outside the window are answered with an acknowledgement and dropped.
-    fn is_unacceptable(&mut self, now: Instant, segment: &Segment<'_>) -> bool {
-        let seq = TargetSeq::new(segment.seq);
-        if self.timestamps
-            && let Some(timestamps) = segment.options.timestamps
-        {
-            let value = TcpTimestamp::new(timestamps.value);
-            if self.receive.is_stale(value) {
-                self.receive.ack_soon(now);
-                return true;
-            }
-            self.receive.note_timestamp(seq, value);
-        }
-        let distance = seq.since(self.receive.next());
-        if segment.sequence_len() == 0 && distance == -1 {
-            self.receive.ack_soon(now);
-            return false;
-        }
-        let outside = !(-MAX_RECEIVE_WINDOW..MAX_RECEIVE_WINDOW).contains(&distance);
-        if outside {
-            self.receive.ack_soon(now);
-        }
-        outside
-    }
-
-    /// Where an acknowledgement number stands in the stream; `None` when it covers what was never
-    /// sent.
-    fn ack_offset(&self, ack: u32) -> Option<u64> {
-        let una = self.send.una();
-        let distance = i64::from(MirrorSeq::new(ack).since(self.seq_at(una)));
-        let offset = u64::try_from(una.cast_signed() + distance).unwrap_or(0);
-        (offset <= self.send.max()).then_some(offset)
-    }
-
-    fn acknowledge(
-        &mut self,
-        now: Instant,
-        segment: &Segment<'_>,
-        seq: TargetSeq,
-        ack: u64,
-    ) -> u64 {
-        let una = self.send.una();
-        let base = self.seq_at(una);
-        let mut sacked = [(0, 0); tcpcopy_packet::MAX_SACK_BLOCKS];
-        let mut count = 0;
-        for block in segment.options.sack.as_slice() {
-            let start = i64::from(MirrorSeq::new(block.start).since(base));
-            let end = i64::from(MirrorSeq::new(block.end).since(base));
-            if self.sack && start >= 0 && end > start {
-                sacked[count] = (una + start.cast_unsigned(), una + end.cast_unsigned());
-                count += 1;
-            }
-        }
-        let info = Acknowledgement {
-            ack,
-            window: u32::from(segment.window) << self.send_scale,
-            seq,
-            sacked: &sacked[..count],
-            pure: segment.sequence_len() == 0,
-        };
-        self.send.acknowledge(now, &info)
-    }
-
-    /// The transitions that an acknowledged FIN of ours and a FIN of the target cause.
-    fn advance_state(&mut self, now: Instant) -> Option<Ending> {
-        let acknowledged = self.send.fin_acknowledged();
-        let finished = self.receive.finished();
-        self.state = match (self.state, acknowledged, finished) {
-            (State::Established, _, true) => State::CloseWait,
-            (State::FinWait1, true, false) => State::FinWait2,
-            (State::FinWait1, false, true) => State::Closing,
-            (State::FinWait1, true, true) | (State::FinWait2 | State::Closing, true, true) => {
-                State::TimeWait {
-                    until: now + TIME_WAIT,
-                }
-            }
-            (State::LastAck, true, _) => State::Closed,
-            (State::TimeWait { .. }, _, _) if self.receive.deadline().is_some() => {
-                State::TimeWait {
-                    until: now + TIME_WAIT,
-                }
-            }
-            (state, _, _) => state,
-        };
-        (self.state == State::Closed).then_some(Ending::Done)
-    }
-
     fn note_fin_sent(&mut self) {
         if self.send.fin_sent() {
             self.state = match self.state {
@@ -549,80 +407,9 @@ impl Mirror {
         }
     }
 
-    /// After our RST: the target still speaks, so it has not taken it (RFC 9293 section 3.10.7.1).
-    fn answer_with_reset(&mut self, segment: &Segment<'_>) {
-        if !segment.flags.contains(TcpFlags::RST) && segment.flags.contains(TcpFlags::ACK) {
-            self.rst = Some(MirrorSeq::new(segment.ack));
-        }
-    }
-
     /// The sequence number of a stream offset.
     fn seq_at(&self, offset: u64) -> MirrorSeq {
         self.iss + 1 + offset as u32
-    }
-
-    fn write_transmission(
-        &mut self,
-        now: Instant,
-        transmission: &Transmission,
-        packet: &mut Vec<u8>,
-    ) {
-        let mut flags = TcpFlags::ACK;
-        if transmission.push {
-            flags = flags | TcpFlags::PSH;
-        }
-        if transmission.fin {
-            flags = flags | TcpFlags::FIN;
-        }
-        let seq = self.seq_at(transmission.start);
-        self.write(now, flags, seq, Some(transmission), packet);
-    }
-
-    /// Writes one segment of a synchronized state.
-    fn write(
-        &mut self,
-        now: Instant,
-        flags: TcpFlags,
-        seq: MirrorSeq,
-        transmission: Option<&Transmission>,
-        packet: &mut Vec<u8>,
-    ) {
-        let mut options = TcpOptions::default();
-        if self.timestamps {
-            options.timestamps = Some(Timestamps {
-                value: self.timestamp_value(now),
-                echo: self.receive.ts_recent().value(),
-            });
-        }
-        // Only on bare acknowledgements: there they can't push a data segment over the MTU.
-        if self.sack && transmission.is_none() {
-            options.sack = self.receive.sack_blocks();
-        }
-        let header = SegmentBuilder {
-            tuple: self.tuple,
-            seq: seq.value(),
-            ack: self.receive.next().value(),
-            flags,
-            window: self.window,
-            options,
-            identification: self.next_identification(),
-            hop_limit: HOP_LIMIT,
-        };
-        let written = match transmission {
-            Some(transmission) => header.write(self.send.read(transmission), packet),
-            None => header.write(std::iter::empty(), packet),
-        };
-        written.expect("a session's tuple has one family, and its segments fit the MTU");
-        self.receive.note_acknowledged();
-    }
-
-    fn timestamp_value(&self, now: Instant) -> u32 {
-        (now.as_millis() as u32).wrapping_add(self.timestamp_offset)
-    }
-
-    fn next_identification(&mut self) -> u16 {
-        self.identification = self.identification.wrapping_add(1);
-        self.identification
     }
 }
 

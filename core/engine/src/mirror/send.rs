@@ -163,6 +163,11 @@ impl Sender {
         self.una.min(self.end())
     }
 
+    /// Whether a loss is being repaired.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.recovery.is_some()
+    }
+
     pub(super) fn fin_sent(&self) -> bool {
         self.max > self.end()
     }

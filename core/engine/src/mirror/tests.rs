@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use tcpcopy_packet::{Endpoint, SackBlock};
+use tcpcopy_packet::{Endpoint, SackBlock, TcpOptions};
 
 use super::*;
 

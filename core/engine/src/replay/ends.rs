@@ -1,0 +1,141 @@
+//! How sessions end: their account is closed, their connection hears of it, their tuple is free.
+
+use super::{HomeNews, Notice, Opening, Replay, SessionKey};
+use crate::ledger::DropReason;
+use crate::output::SessionRecord;
+use crate::session::{Carried, Fate, Home};
+use crate::time::Instant;
+
+impl Replay {
+    pub(super) fn apply(&mut self, now: Instant, key: SessionKey, fate: Option<Fate>) {
+        match fate {
+            None => {}
+            Some(Fate::Done) => {
+                if self
+                    .session_mut(key)
+                    .is_some_and(|session| !session.is_lingering())
+                {
+                    self.fail(now, key, DropReason::IdleTimeout);
+                } else {
+                    self.remove(key, DropReason::TargetClosed);
+                }
+            }
+            Some(Fate::Failed(reason)) => self.fail(now, key, reason),
+        }
+    }
+
+    /// Ends a session for `reason`: a RST, where the target still holds a connection, and out.
+    pub(super) fn fail(&mut self, now: Instant, key: SessionKey, reason: DropReason) {
+        self.settle(key, reason);
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        session.abort(now);
+        if session.is_lingering() && !session.has_reset_to_send() {
+            self.remove(key, reason);
+        } else {
+            self.enqueue(key);
+        }
+    }
+
+    /// Closes a session's account and tells its connection.
+    pub(super) fn settle(&mut self, key: SessionKey, reason: DropReason) {
+        let Some((serial, session)) = self.sessions.get_mut(key.place() as usize) else {
+            return;
+        };
+        if *serial != key.serial() || session.is_settled {
+            return;
+        }
+        self.buffered_bytes -= session.memory_bytes();
+        session.settle(reason, &mut self.ledger);
+        let owes_connection = std::mem::take(&mut session.owes_connection);
+        match session.home.take() {
+            Some(home) => self.news.push_back(HomeNews::Ended {
+                home,
+                reason,
+                owes_connection,
+            }),
+            None if owes_connection => self.ledger.connections.drop(reason, 1),
+            None => {}
+        }
+        let (captured_bytes, delivered_bytes, received_bytes) = session.byte_counts();
+        let failed = delivered_bytes < captured_bytes || owes_connection;
+        self.notices.push_back(Notice::Record(SessionRecord {
+            session: key,
+            client: session.client,
+            tuple: session.tuple(),
+            captured_bytes,
+            delivered_bytes,
+            received_bytes,
+            reason: failed.then_some(reason),
+        }));
+    }
+
+    pub(super) fn remove(&mut self, key: SessionKey, reason: DropReason) {
+        self.settle(key, reason);
+        if self.session_mut(key).is_none() {
+            return;
+        }
+        let (_, session) = self.sessions.remove(key.place() as usize);
+        self.allocator.release(session.tuple());
+        self.notices.push_back(Notice::Unregister(key));
+    }
+
+    /// The target has closed while requests wait: those that have not left go on in a new session.
+    pub(super) fn carry_over(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        let before = session.memory_bytes();
+        let Some(carried) = session.take_unsent() else {
+            return;
+        };
+        let freed = before - session.memory_bytes();
+        let home = session.home.take();
+        let opening = Opening {
+            client: session.client,
+            target: session.tuple().destination,
+            copy: session.copy,
+            offer: session.offer(),
+            home,
+            owes_connection: false,
+        };
+        self.buffered_bytes -= freed;
+        match self.open(now, opening) {
+            Ok(successor) => self.hand_over(now, key, successor, home, carried),
+            Err(reason) => {
+                self.ledger.bytes.drop(reason, carried.byte_count());
+                self.ledger.requests.drop(reason, carried.request_count());
+                if let Some(home) = home {
+                    let owes_connection = false;
+                    self.news.push_back(HomeNews::Ended {
+                        home,
+                        reason,
+                        owes_connection,
+                    });
+                }
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        successor: SessionKey,
+        home: Option<Home>,
+        carried: Carried,
+    ) {
+        self.touch(successor, |session, replay| {
+            session.client_established(std::time::Duration::ZERO);
+            session.adopt(now, carried, replay.ledger);
+        });
+        if let Some(home) = home {
+            self.news.push_back(HomeNews::Moved {
+                home,
+                session: successor,
+            });
+        }
+        self.finish(now, key);
+    }
+}
