@@ -46,9 +46,17 @@ fn bodies_are_equal(mode: Mode, loss_percent: f64, bodies: u64) {
         target
             .drop_incoming(loss_percent, &["-p", "tcp", "--dport", "8080"])
             .unwrap();
-        target
-            .drop_outgoing(loss_percent, &["-p", "tcp", "--sport", "8080"])
-            .unwrap();
+        let data = [
+            "-p",
+            "tcp",
+            "--sport",
+            "8080",
+            "!",
+            "--tcp-flags",
+            "SYN",
+            "SYN",
+        ];
+        target.drop_outgoing(loss_percent, &data).unwrap();
     }
     replay.start_tcpcopy();
     let client = replay

@@ -58,14 +58,14 @@ impl Host {
             .map(drop)
     }
 
-    /// Sends what is meant for `subnet` to the host with address `via`.
+    /// Sends what is meant for `subnet` to the host with address `via` from now on.
     ///
     /// # Errors
     /// [`LabError::Failed`](crate::LabError::Failed) when the kernel refuses it.
     pub fn route(&self, subnet: &str, via: IpAddr) -> Result<()> {
         let via = via.to_string();
         self.command("ip")
-            .args(["route", "add", subnet, "via", &via])
+            .args(["route", "replace", subnet, "via", &via])
             .run()
             .map(drop)
     }

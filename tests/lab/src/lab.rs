@@ -29,6 +29,9 @@ const HOSTS: [(&str, [u8; 2]); 5] = [
     ("assistant", [0, 4]),
 ];
 
+/// The IPv4 addresses of clients whose answers an assistant gets.
+const CLIENTS: &str = "10.55.1.0/24";
+
 /// How a lab is made.
 #[derive(Debug, Clone, Copy)]
 pub struct LabOptions {
@@ -183,8 +186,33 @@ INSIDE"
     /// [`LabError::Failed`] when the kernel refuses a route.
     pub fn route_clients_via_assistant(&self) -> Result<()> {
         let (target, assistant) = (self.host("target"), self.host("assistant"));
-        target.route("10.55.1.0/24", IpAddr::V4(assistant.ipv4()))?;
+        target.route(CLIENTS, IpAddr::V4(assistant.ipv4()))?;
         target.route("fd55:0:0:1::/64", IpAddr::V6(assistant.ipv6()))
+    }
+
+    /// Puts a router into the target's way to the assistant that loses `percent` of what fits the
+    /// iptables arguments; IPv4 only.
+    ///
+    /// A packet lost there is lost for good without a word, as on a real network. One that is
+    /// dropped on the target itself is an error that its TCP is told of, and acts upon.
+    ///
+    /// # Errors
+    /// As [`add_host`](Self::add_host) and [`Host::route`].
+    pub fn lose_on_the_way_to_the_assistant(
+        &mut self,
+        percent: f64,
+        matching: &[&str],
+    ) -> Result<()> {
+        let router = self.add_host("router", [0, 6])?;
+        for device in ["all", "eth0"] {
+            router.sysctl(&format!("net.ipv4.conf.{device}.send_redirects"), 0)?;
+        }
+        router.sysctl("net.ipv4.ip_forward", 1)?;
+        router.drop_incoming(percent, matching)?;
+        let (router, assistant) = (self.host("router"), self.host("assistant"));
+        router.route(CLIENTS, IpAddr::V4(assistant.ipv4()))?;
+        self.host("target")
+            .route(CLIENTS, IpAddr::V4(router.ipv4()))
     }
 
     /// The process id of the lab's init process: when it is gone, all of the lab is.

@@ -108,6 +108,25 @@ fn behind_the_assistant_replies_to_clients_vanish_and_others_arrive() {
 }
 
 #[test]
+fn a_router_loses_what_is_on_the_way_to_the_assistant() {
+    let Some(mut lab) = Lab::for_test() else {
+        return;
+    };
+    lab.route_clients_via_assistant().unwrap();
+    lab.lose_on_the_way_to_the_assistant(100.0, &["-p", "icmp"])
+        .unwrap();
+    send_in_the_clients_name(&lab);
+    wait_until("the router to lose the answer", TIMEOUT, || {
+        let list = ["-t", "raw", "-L", "PREROUTING", "-v", "-n", "-x"];
+        let text = lab.host("router").command("iptables").args(list).run();
+        let text = text.unwrap().stdout;
+        let rule = text.lines().find(|line| line.contains("DROP")).unwrap();
+        rule.split_whitespace().next() != Some("0")
+    })
+    .unwrap();
+}
+
+#[test]
 fn nginx_counts_what_wrk_and_curl_ask_for() {
     let Some(lab) = Lab::for_test() else { return };
     let mut nginx = Nginx::start(lab.host("origin"), &NginxConfig::default()).unwrap();
