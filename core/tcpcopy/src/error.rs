@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use tcpcopy_packet::Endpoint;
 
+use crate::config::MOST_INTERCEPTS;
 use crate::host::HostError;
 use crate::pool::PoolError;
 use crate::transfer::TransferError;
@@ -33,7 +34,7 @@ pub enum StartError {
         source: HostError,
     },
     /// More intercepts than the tunnel code keeps apart.
-    #[error("-s names {0} intercepts; at most {most} are supported", most = crate::config::MOST_INTERCEPTS)]
+    #[error("-s names {0} intercepts; at most {MOST_INTERCEPTS} are supported")]
     TooManyIntercepts(usize),
     /// `-H` is not an address.
     #[error("'{0}' in -H is not an address")]
@@ -75,17 +76,20 @@ pub enum StartError {
     },
     /// The copy would go to production.
     #[error(
-        "the target {0} is an origin itself: its traffic would be copied to it again, and production would get every request twice"
+        "the target {0} is an origin itself: its traffic would be copied to it again, and \
+         production would get every request twice"
     )]
     TargetIsOrigin(Endpoint),
     /// A loopback target that would be sent packets from elsewhere.
     #[error(
-        "the target {0} is a loopback address, and the kernel takes packets for it only from loopback addresses"
+        "the target {0} is a loopback address, and the kernel takes packets for it only from \
+         loopback addresses"
     )]
     LoopbackTarget(Endpoint),
     /// Loopback clients whose packets can't leave.
     #[error(
-        "the origin {0} has loopback clients only, and packets from loopback addresses can't leave the host"
+        "the origin {0} has loopback clients only, and packets from loopback addresses can't leave \
+         the host"
     )]
     LoopbackClients(Endpoint),
     /// `-i` names a capture file.

@@ -69,7 +69,8 @@ pub struct Options {
     pub transfer: Vec<String>,
 
     /// Devices to capture on, with commas, or any for all. Default: any
-    #[arg(help_heading = CAPTURE, short = 'i', long, value_name = "DEVICE,...", value_delimiter = ',')]
+    #[arg(help_heading = CAPTURE, short = 'i', long, value_name = "DEVICE,...",
+          value_delimiter = ',')]
     pub device: Vec<String>,
 
     /// Narrows what is captured further, in pcap-filter syntax. Default: all that -x names
@@ -119,7 +120,8 @@ pub struct Options {
     /// Addresses that replace the clients' own, as a list of addresses, a.b.c.x (.1 to .254) or
     /// networks such as 10.1.2.0/24 (without its network and broadcast address); at most 65536.
     /// Default: clients keep theirs
-    #[arg(help_heading = REPLAY, short = 'c', long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    #[arg(help_heading = REPLAY, short = 'c', long, value_name = "ADDRESS,...",
+          value_delimiter = ',')]
     pub client_pool: Vec<String>,
 
     /// Shifts the source ports, 0 to 1023, so that several tcpcopy of the same clients don't meet
@@ -178,7 +180,8 @@ pub struct Options {
     pub intercept: Vec<String>,
 
     /// Port of intercept where -s names none
-    #[arg(help_heading = INTERCEPT, short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_INTERCEPT_PORT,
+    #[arg(help_heading = INTERCEPT, short = 'p', long, value_name = "PORT",
+          default_value_t = DEFAULT_INTERCEPT_PORT,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub intercept_port: u16,
 
@@ -218,17 +221,19 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(0..=MOST_SECONDS))]
     pub drain_s: u32,
 
-    /// Writes the log to this file; SIGHUP opens it anew, if --user may create it. Default: standard
-    /// error, with -d /var/log/tcpcopy.log
+    /// Writes the log to this file; SIGHUP opens it anew, if --user may create it. Default:
+    /// standard error, with -d /var/log/tcpcopy.log
     #[arg(help_heading = RUNNING, short = 'l', long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
     /// Form of the log
-    #[arg(help_heading = RUNNING, long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(help_heading = RUNNING, long, value_name = "FORMAT", value_enum,
+          default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug or trace
-    #[arg(help_heading = RUNNING, long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    #[arg(help_heading = RUNNING, long, value_name = "LEVEL", value_enum,
+          default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
 
     /// Time between two lines of statistics in the log, in seconds

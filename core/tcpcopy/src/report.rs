@@ -214,7 +214,8 @@ impl Report {
         let count = |map: &BTreeMap<String, u64>, name| map.get(name).copied().unwrap_or(0);
         let unsent: u64 = self.send_errors.values().sum();
         format!(
-            "\nloss rate    {:.4} % ({} of {} requests did not reach the target; {} were answered)\n\
+            "\n\
+             loss rate    {:.4} % ({} of {} requests did not reach the target; {} were answered)\n\
              capture      {} packets, {} dropped by the kernel\n\
              sent         {} packets, {} segments sent again, {} packets refused by the kernel\n\
              sessions     {} at most at once; intercept lost {} times\n\

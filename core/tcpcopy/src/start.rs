@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use intercept_lib::tunnel::{Security, TunnelKey};
-use tcpcopy_engine::{Engine, EngineConfig, Ownership};
+use tcpcopy_engine::{Engine, EngineConfig, Mapping, Ownership};
 use tcpcopy_net::NetError;
-use tcpcopy_net::filter::{CaptureFilter, Directions, OriginFilter};
-use tcpcopy_net::interfaces::{interfaces, local_addresses};
+use tcpcopy_net::filter::{CaptureFilter, Directions, FilterError, OriginFilter};
+use tcpcopy_net::interfaces::{interfaces, local_addresses, route_mtu};
 use tcpcopy_net::raw::{RawConfig, RawSender};
 use tcpcopy_net::ring::{CaptureRing, RingConfig};
 use tcpcopy_net::shard::{ShardMap, shard_of};
@@ -102,12 +102,14 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         pid_file.write()?;
     }
     privileges.apply()?;
+    let mtu = mtu(&config);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         filter = filter.expression(),
         devices = ?config.capture.devices,
         intercepts = ?config.intercepts.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
         shards = config.shards,
+        mtu,
         seed,
         "started"
     );
@@ -118,7 +120,10 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         rings.into_iter().zip(senders).zip(tunnels).enumerate()
     {
         let number = u16::try_from(number).expect("at most 64 shards");
-        let engine = Engine::new(engine_config(&config, number), seed ^ u64::from(number));
+        let engine = Engine::new(
+            engine_config(&config, mtu, number),
+            seed ^ u64::from(number),
+        );
         let (commands, receiver) = mpsc::channel();
         let (waker, wake) = wake::pair()?;
         let survive_loss = config.survive_loss;
@@ -184,9 +189,56 @@ fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
 }
 
 fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
+    let wrong = |error: FilterError| StartError::Filter(error.to_string());
     let user_filter = config.capture.filter.as_deref();
-    CaptureFilter::for_origins(&origins(config), Directions::ToOrigin, user_filter)
-        .map_err(|error| StartError::Filter(error.to_string()))
+    // Alone first, so that stray brackets in it can't reach what is joined to it.
+    user_filter
+        .map(CaptureFilter::compile)
+        .transpose()
+        .map_err(wrong)?;
+    let conditions: Vec<String> = user_filter
+        .map(|text| format!("({text})"))
+        .into_iter()
+        .chain(not_our_own(&config.engine.mappings))
+        .collect();
+    let conditions = conditions.join(" and ");
+    CaptureFilter::for_origins(&origins(config), Directions::ToOrigin, Some(&conditions))
+        .map_err(wrong)
+}
+
+/// Keeps replayed packets from being captured and replayed in turn, where they pass the capturing
+/// device, as on a mirror port, and any address that receives on the target's port is an origin.
+fn not_our_own(mappings: &[Mapping]) -> Vec<String> {
+    let any_address_on = |port| {
+        mappings
+            .iter()
+            .any(|origin| origin.origin_address.is_none() && origin.origin_port == port)
+    };
+    let mut conditions: Vec<String> = mappings
+        .iter()
+        .map(|mapping| mapping.target)
+        .filter(|target| any_address_on(target.port))
+        .map(|target| {
+            format!(
+                "not (dst host {} and dst port {})",
+                target.address, target.port
+            )
+        })
+        .collect();
+    conditions.sort();
+    conditions.dedup();
+    conditions
+}
+
+/// The largest packet that `-M` and every route to a target allow, in bytes.
+fn mtu(config: &Config) -> u16 {
+    let routes = config
+        .engine
+        .mappings
+        .iter()
+        .filter_map(|m| route_mtu(m.target.address).ok());
+    let routes = routes.filter_map(|mtu| u16::try_from(mtu).ok());
+    routes.fold(config.engine.mtu, u16::min)
 }
 
 fn origins(config: &Config) -> Vec<OriginFilter> {
@@ -199,8 +251,9 @@ fn origins(config: &Config) -> Vec<OriginFilter> {
         .collect()
 }
 
-fn engine_config(config: &Config, shard: u16) -> EngineConfig {
+fn engine_config(config: &Config, mtu: u16, shard: u16) -> EngineConfig {
     EngineConfig {
+        mtu,
         memory_budget_bytes: config.engine.memory_budget_bytes / u64::from(config.shards),
         ownership: Ownership {
             shard,
@@ -297,4 +350,37 @@ fn spawn(number: u16, mut shard: Shard, news: News) -> Result<JoinHandle<()>, St
             action: "start a thread",
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use tcpcopy_packet::Endpoint;
+
+    use super::*;
+
+    fn mapping(origin: Option<&str>, origin_port: u16, target: &str, port: u16) -> Mapping {
+        let address = |text: &str| text.parse().expect("an address");
+        let target = Endpoint::new(address(target), port);
+        Mapping {
+            origin_address: origin.map(address),
+            origin_port,
+            target,
+        }
+    }
+
+    #[test]
+    fn replayed_packets_are_not_captured_again() {
+        assert_eq!(
+            not_our_own(&[
+                mapping(None, 80, "10.0.0.9", 80),
+                mapping(None, 80, "fd00::9", 80),
+                mapping(None, 81, "10.0.0.9", 8081),
+                mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
+            ]),
+            [
+                "not (dst host 10.0.0.9 and dst port 80)",
+                "not (dst host fd00::9 and dst port 80)",
+            ]
+        );
+    }
 }
