@@ -48,6 +48,29 @@ fn answered(lab: &Lab, host: &str) -> u64 {
     text.lines().count() as u64
 }
 
+/// Starts the clients, each on a host that has ports enough for it.
+fn connect(lab: &mut Lab) -> Vec<Process> {
+    let origin = format!("{}:8080", lab.host("origin").ipv4());
+    (0..CONNECTIONS / PER_PROCESS)
+        .map(|process| {
+            let number = u8::try_from(process / PROCESSES_PER_HOST).unwrap() + 10;
+            let name = format!("client{number}");
+            if process % PROCESSES_PER_HOST == 0 {
+                lab.add_host(&name, [1, number]).unwrap();
+            }
+            let client = lab
+                .host(&name)
+                .command(TRAFFIC)
+                .args(["connect", "--server", &origin]);
+            client
+                .arg("--connections")
+                .arg(PER_PROCESS)
+                .spawn()
+                .unwrap()
+        })
+        .collect()
+}
+
 #[test]
 fn a_hundred_thousand_idle_connections_fit_into_the_budget() {
     let setup = Setup {
@@ -59,29 +82,7 @@ fn a_hundred_thousand_idle_connections_fit_into_the_budget() {
     };
     let _servers = ["origin", "target"].map(|host| accept(&replay.lab, host));
     replay.start_tcpcopy();
-    let origin = format!("{}:8080", replay.lab.host("origin").ipv4());
-    let processes = CONNECTIONS / PER_PROCESS;
-    let clients: Vec<_> = (0..processes)
-        .map(|process| {
-            let number = u8::try_from(process / PROCESSES_PER_HOST).unwrap() + 10;
-            let name = format!("client{number}");
-            if process % PROCESSES_PER_HOST == 0 {
-                replay.lab.add_host(&name, [1, number]).unwrap();
-            }
-            let client = replay.lab.host(&name).command(TRAFFIC);
-            let connections = PER_PROCESS.to_string();
-            client
-                .args([
-                    "connect",
-                    "--server",
-                    &origin,
-                    "--connections",
-                    &connections,
-                ])
-                .spawn()
-                .unwrap()
-        })
-        .collect();
+    let clients = connect(&mut replay.lab);
     wait_until("the connections to stand", TIMEOUT, || {
         clients
             .iter()

@@ -55,7 +55,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     let programs = machine::programs()?;
     println!("processor time per request in us, and as a multiple of wrk's\n");
     println!(
-        "{:<12}{:<24}{:>9}{:>8}{:>9}{:>11}{:>11}{:>13}",
+        "{:<11}{:<24}{:>9}{:>7}{:>9}{:>11}{:>13}{:>15}",
         "intercept",
         "load",
         "requests",
@@ -69,7 +69,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
         for shape in &SHAPES {
             let cost = measure(&programs, mode, shape, Duration::from_secs(seconds))?;
             println!(
-                "{place:<12}{:<24}{:>9}{:>8.1}{:>9.1}{:>11.1}{:>11.2}{:>13.2}",
+                "{place:<11}{:<24}{:>9}{:>7.1}{:>9.1}{:>11.1}{:>13.2}{:>15.2}",
                 shape.name,
                 cost.requests,
                 cost.wrk_us,

@@ -1,8 +1,12 @@
 //! The main job, for real and in small: see it happen.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use tcpcopy_lab::{Lab, Mode, Nginx, NginxConfig, PacketWatch, Programs, Setup, Wrk, wait_until};
+use tcpcopy_lab::{
+    Host, Lab, LabError, Mode, Nginx, NginxConfig, PacketWatch, Programs, Report, Setup, Wrk,
+    wait_until,
+};
 
 use crate::error::{Result, claim};
 use crate::machine;
@@ -20,97 +24,123 @@ const REPORT: &str = "report.json";
 pub(crate) fn run() -> Result<()> {
     let programs = machine::programs()?;
     let setup = Setup::new(Mode::Target);
-
-    println!("1. a private network: client, origin, target (and two more), nothing of it outside");
+    println!("1. a private network: client, origin, target and two more, nothing of it outside");
     let lab = Lab::new()?;
-    let (client, bystander) = (lab.host("client"), lab.host("bystander"));
-
-    println!(
-        "2. nginx as origin on {}, another as target on {}",
-        at(&lab, "origin"),
-        at(&lab, "target")
-    );
-    let origin = Nginx::start(lab.host("origin"), &NginxConfig::default())?;
-    let target = Nginx::start(lab.host("target"), &NginxConfig::default())?;
-
+    let servers = Servers::start(&lab)?;
     println!("3. on the target: intercept --port 80, which catches the answers to the replay");
     let mut intercept = programs.start_intercept(&lab, &setup)?;
-
-    let transfer = format!("{}-{}", origin.ipv4(), target.ipv4());
+    let transfer = format!("{}-{}", servers.origin.ipv4(), servers.target.ipv4());
     println!("4. on the origin: tcpcopy -x {transfer}, which captures and replays");
     let tcpcopy = programs.start_tcpcopy(&lab, lab.host("origin"), &setup, REPORT)?;
-    let mut watch = PacketWatch::from_sender(client, lab.host("target"))?;
+    let mut watch = PacketWatch::from_sender(lab.host("client"), lab.host("target"))?;
 
-    println!(
-        "5. on the client: wrk with 32 connections to the origin for {} s, then curl",
-        LOAD.as_secs()
-    );
-    let load = Wrk::keep_alive(origin.ipv4(), 32, LOAD)
-        .at_rate(2_000)
-        .run(client)?;
-    let curl = |path: &str| format!("http://{}{path}", origin.ipv4());
-    for path in ["/", "/size/1000000"] {
-        client
-            .command("curl")
-            .args(["-sS", "-o", "/dev/null", &curl(path)])
-            .run()?;
-    }
-    println!(
-        "   wrk saw {} answers and {} errors",
-        load.requests, load.errors
-    );
-    claim(load.errors == 0, || {
-        "the origin's own clients were disturbed".to_owned()
-    })?;
-
-    println!("6. a client of the target itself, asking while intercept runs");
-    let direct = format!("http://{}/direct", target.ipv4());
-    bystander
-        .command("curl")
-        .args(["-sS", "-o", "/dev/null", &direct])
-        .run()?;
-
-    let replayed = || target.request_count().map(|count| count - 1);
-    let equal = || matches!((origin.request_count(), replayed()), (Ok(o), Ok(t)) if o == t);
-    let took = wait_until("the target to have all requests", CATCH_UP_TIMEOUT, equal);
+    servers.load(&lab)?;
+    let caught_up = servers.wait_until_equal();
     println!("7. SIGTERM to tcpcopy: it delivers what it has and prints the balance");
     let report = Programs::finish_tcpcopy(&lab, tcpcopy, REPORT)?;
     intercept.terminate(CATCH_UP_TIMEOUT)?;
 
-    println!();
-    for section in ["connections", "requests", "bytes"] {
-        let (captured, delivered) = (
-            report.count(section, "captured"),
-            report.count(section, "delivered"),
-        );
-        let difference = report.difference(section);
-        let dropped = report.count(section, "dropped");
-        println!(
-            "   {section:<12} {captured} captured - {delivered} delivered - {dropped} dropped = {difference}"
-        );
-        claim(difference == 0, || {
-            format!("the balance of {section} is {difference}, not zero")
-        })?;
-    }
-    let (origin_count, target_count) = (origin.request_count()?, replayed()?);
-    println!("\n   nginx on the origin counts {origin_count} requests");
-    println!("   nginx on the target counts {target_count}, and the one that was asked directly");
+    show_balance(&report)?;
+    servers.show_counts()?;
     let leaked = watch.packets()?.len();
     println!("   packets from the target at the client: {leaked}");
-    claim(origin_count == target_count, || {
-        "the two counts differ".to_owned()
-    })?;
     claim(leaked == 0, || {
         "the target's answers reached a real client".to_owned()
     })?;
-    let took = took?;
     println!(
-        "\nevery request of the origin reached the target, {} ms after the last",
-        took.as_millis()
+        "\nevery request reached the target, {} ms after the load's end",
+        caught_up?.as_millis()
     );
     Ok(())
 }
 
-fn at(lab: &Lab, host: &str) -> String {
-    format!("{}:80", lab.host(host).ipv4())
+/// The two servers.
+struct Servers {
+    origin: Nginx,
+    target: Nginx,
+}
+
+impl Servers {
+    fn start(lab: &Lab) -> Result<Self> {
+        let (origin, target) = (lab.host("origin"), lab.host("target"));
+        println!(
+            "2. nginx as origin on {}, another as target on {}",
+            origin.ipv4(),
+            target.ipv4()
+        );
+        let config = NginxConfig::default();
+        Ok(Self {
+            origin: Nginx::start(origin, &config)?,
+            target: Nginx::start(target, &config)?,
+        })
+    }
+
+    /// Makes real clients talk to the origin, and one to the target itself.
+    fn load(&self, lab: &Lab) -> Result<()> {
+        let (client, seconds) = (lab.host("client"), LOAD.as_secs());
+        println!(
+            "5. on the client: wrk with 32 connections to the origin for {seconds} s, then curl"
+        );
+        let load = Wrk::keep_alive(self.origin.ipv4(), 32, LOAD)
+            .at_rate(2_000)
+            .run(client)?;
+        println!(
+            "   wrk saw {} answers and {} errors",
+            load.requests, load.errors
+        );
+        claim(load.errors == 0, || {
+            "the origin's own clients were disturbed".to_owned()
+        })?;
+        let curl = |host: &Host, server: SocketAddr, path: &str| {
+            let url = format!("http://{server}{path}");
+            host.command("curl")
+                .args(["-sS", "-o", "/dev/null", &url])
+                .run()
+        };
+        for path in ["/", "/size/1000000"] {
+            curl(client, self.origin.ipv4(), path)?;
+        }
+        println!("6. a client of the target itself, asking while intercept runs");
+        curl(lab.host("bystander"), self.target.ipv4(), "/direct")?;
+        Ok(())
+    }
+
+    /// Waits until every request of the origin is at the target too; tells how long it took.
+    fn wait_until_equal(&self) -> Result<Duration, LabError> {
+        let equal = || matches!(self.counts(), Ok((origin, target)) if origin == target);
+        wait_until("the target to have all requests", CATCH_UP_TIMEOUT, equal)
+    }
+
+    /// The requests of the origin and those that were replayed: all but the direct one.
+    fn counts(&self) -> Result<(u64, u64)> {
+        Ok((
+            self.origin.request_count()?,
+            self.target.request_count()?.saturating_sub(1),
+        ))
+    }
+
+    fn show_counts(&self) -> Result<()> {
+        let (origin, target) = self.counts()?;
+        println!("\n   nginx on the origin counts {origin} requests");
+        println!("   nginx on the target counts {target}, and the one that was asked directly");
+        claim(origin == target, || "the two counts differ".to_owned())
+    }
+}
+
+/// Prints the three accounts of the balance, each of which must come out even.
+fn show_balance(report: &Report) -> Result<()> {
+    println!();
+    for section in ["connections", "requests", "bytes"] {
+        let count = |name| report.count(section, name);
+        let (captured, delivered, dropped) =
+            (count("captured"), count("delivered"), count("dropped"));
+        let sum = report.difference(section);
+        println!(
+            "   {section:<12} {captured} captured - {delivered} delivered - {dropped} dropped = {sum}"
+        );
+        claim(sum == 0, || {
+            format!("the balance of {section} is {sum}, not zero")
+        })?;
+    }
+    Ok(())
 }

@@ -24,6 +24,8 @@ pub(crate) fn prepare() -> Result<()> {
 /// Gets the machine ready and builds the two programs as users get them.
 pub(crate) fn programs() -> Result<Programs> {
     prepare()?;
-    println!("building tcpcopy and intercept (release)");
+    println!(
+        "tcpcopy and intercept: a release build, unless TCPCOPY_BIN and INTERCEPT_BIN name some"
+    );
     Ok(Programs::find()?)
 }

@@ -22,9 +22,8 @@ const FUNCTION_LINES: usize = 70;
 /// Lines of a lib.rs, which is a table of contents.
 const CONTENTS_LINES: usize = 150;
 
-/// Functions that are longer than they should be, with the lines that they may have. The list may
-/// only shrink: a new entry is refused in review, and an entry that is no longer needed, or
-/// larger than needed, fails this test.
+/// Functions that are longer than they should be, with the lines that they may have at most. The
+/// list may only shrink: a new entry is refused in review, and one that is no longer needed fails.
 const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 
 /// Words that stand for work not done.
@@ -118,24 +117,30 @@ fn functions_are_short() {
             }
         }
     }
-    let tolerated: Vec<_> = LONG_FUNCTIONS
-        .iter()
-        .map(|&(file, name, lines)| (file.into(), name.into(), lines))
-        .collect();
-    let text =
-        |(file, name, lines): &(String, String, usize)| format!("{file}: {name}, {lines} lines");
+    let text = |(file, name, lines): &(String, String, usize)| format!("{file}: {name}, {lines}");
+    let tolerated = |file: &str, name: &str, lines: usize| {
+        LONG_FUNCTIONS
+            .iter()
+            .any(|entry| (entry.0, entry.1) == (file, name) && lines <= entry.2)
+    };
     let new = long
         .iter()
-        .filter(|item| !tolerated.contains(item))
-        .map(text)
-        .collect();
-    assert_none(new, "functions that are too long");
-    let stale = tolerated
+        .filter(|(file, name, lines)| !tolerated(file, name, *lines));
+    assert_none(
+        new.map(text).collect(),
+        "functions that are too long, with their lines",
+    );
+    let is_long = |file: &str, name: &str| long.iter().any(|item| item.0 == file && item.1 == name);
+    let stale = LONG_FUNCTIONS
         .iter()
-        .filter(|item| !long.contains(item))
-        .map(text)
+        .filter(|entry| !is_long(entry.0, entry.1));
+    let stale = stale
+        .map(|entry| format!("{}: {}", entry.0, entry.1))
         .collect();
-    assert_none(stale, "entries of the list that must shrink");
+    assert_none(
+        stale,
+        "functions that are short by now and must leave the list",
+    );
 }
 
 /// The functions of a file and their lengths in lines.
@@ -163,7 +168,9 @@ impl<'ast> Visit<'ast> for Functions {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent = |source: &Source| !source.text.starts_with("//!");
+    // A tests.rs beside the code tests the module that it belongs to, which says what it is.
+    let silent =
+        |source: &Source| !source.text.starts_with("//!") && !source.name.ends_with("/tests.rs");
     let silent = sources()
         .into_iter()
         .filter(silent)
