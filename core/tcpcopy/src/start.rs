@@ -103,16 +103,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     }
     privileges.apply()?;
     let mtu = mtu(&config);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        filter = filter.expression(),
-        devices = ?config.capture.devices,
-        intercepts = ?config.intercepts.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
-        shards = config.shards,
-        mtu,
-        seed,
-        "started"
-    );
+    log_start(&config, &filter, mtu, seed);
     let started = Instant::now();
     let (events, news) = Events::new()?;
     let mut shards = Vec::new();
@@ -120,13 +111,10 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         rings.into_iter().zip(senders).zip(tunnels).enumerate()
     {
         let number = u16::try_from(number).expect("at most 64 shards");
-        let engine = Engine::new(
-            engine_config(&config, mtu, number),
-            seed ^ u64::from(number),
-        );
+        let engine = engine_config(&config, mtu, number);
+        let engine = Engine::new(engine, seed ^ u64::from(number));
         let (commands, receiver) = mpsc::channel();
         let (waker, wake) = wake::pair()?;
-        let survive_loss = config.survive_loss;
         let shard = Shard::new(Parts {
             rings,
             engine,
@@ -134,7 +122,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
             sender,
             commands: receiver,
             wake,
-            survive_loss,
+            survive_loss: config.survive_loss,
         });
         let thread = spawn(number, shard, news.clone())?;
         shards.push(ShardHandle {
@@ -153,6 +141,20 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         pid_file,
         started,
     })
+}
+
+fn log_start(config: &Config, filter: &CaptureFilter, mtu: u16, seed: u64) {
+    let intercepts: Vec<&str> = config.intercepts.iter().map(|i| i.name.as_str()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        filter = filter.expression(),
+        devices = ?config.capture.devices,
+        ?intercepts,
+        shards = config.shards,
+        mtu,
+        seed,
+        "started"
+    );
 }
 
 fn configure(options: Options) -> Result<Config, StartError> {
