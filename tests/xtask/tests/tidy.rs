@@ -29,6 +29,9 @@ const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 /// Words that stand for work not done.
 const UNFINISHED: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 
+/// Directories that are left out: what cargo builds, and a workspace of another tool's making.
+const LEFT_OUT: [&str; 2] = ["target", "libfuzzer"];
+
 /// The directories that hold this project's own sources.
 const SOURCES: [&str; 3] = ["core", "intercept", "tests"];
 
@@ -74,7 +77,7 @@ fn collect(directory: &Path, name: &str, sources: &mut Vec<Source>) {
         let path = entry.unwrap().path();
         let file = path.file_name().unwrap().to_string_lossy();
         let name = format!("{name}/{file}");
-        if path.is_dir() && file != "target" {
+        if path.is_dir() && !LEFT_OUT.contains(&&*file) {
             collect(&path, &name, sources);
         } else if file.ends_with(".rs") {
             sources.push(Source {
