@@ -141,6 +141,7 @@ impl Engine {
             connections: self.capture.connection_count() as u64,
             sessions: self.replay.session_count() as u64,
             buffered_bytes: self.replay.buffered_bytes() + self.capture.held_bytes(),
+            hurried_sessions: self.replay.hurried_sessions(),
         }
     }
 

@@ -81,7 +81,12 @@ pub enum Output<'a> {
     /// Tell intercept of a session, and the engine when it has confirmed.
     Register(Registration),
     /// Tell intercept that a session is over.
-    Unregister(SessionId),
+    Unregister {
+        /// The session.
+        session: SessionId,
+        /// As it was registered.
+        tuple: FourTuple,
+    },
     /// A session ended; for whoever keeps a log.
     Record(SessionRecord),
     /// Nothing more to do before this moment, or before the next input.
@@ -138,6 +143,9 @@ pub struct Gauges {
     /// Captured bytes not acknowledged by the target, of all sessions, and those held until a
     /// hole in the capture is filled.
     pub buffered_bytes: u64,
+    /// Sessions with captured bytes that wait for the target's answer or acknowledgement: while
+    /// there are any, a late reply delays the replay.
+    pub hurried_sessions: u64,
 }
 
 /// What is neither delivered nor dropped, counted session by session.

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use slab::Slab;
-use tcpcopy_packet::{Endpoint, Segment};
+use tcpcopy_packet::{Endpoint, FourTuple, Segment};
 
 use crate::allocator::{AllocateError, TupleAllocator};
 use crate::config::EngineConfig;
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::SynOffer;
 use crate::output::{Output, Registration, SessionId, SessionRecord, UpstreamEvent};
-use crate::session::{Home, Session};
+use crate::session::{Home, Load, Session};
 use crate::time::Instant;
 use crate::timer::TimerQueue;
 
@@ -58,7 +58,7 @@ pub(crate) struct Replay {
     ready: VecDeque<SessionId>,
     notices: VecDeque<Notice>,
     packet: Vec<u8>,
-    buffered_bytes: u64,
+    load: Load,
     tunnel_is_up: bool,
     /// Lingering sessions end as soon as they have nothing to send.
     is_closing: bool,
@@ -68,7 +68,7 @@ pub(crate) struct Replay {
 #[derive(Debug)]
 enum Notice {
     Register(Registration),
-    Unregister(SessionId),
+    Unregister(SessionId, FourTuple),
     Record(SessionRecord),
 }
 
@@ -93,7 +93,7 @@ impl Replay {
             ready: VecDeque::new(),
             notices: VecDeque::new(),
             packet: Vec::with_capacity(2048),
-            buffered_bytes: 0,
+            load: Load::default(),
             tunnel_is_up: false,
             is_closing: false,
         }
@@ -107,8 +107,12 @@ impl Replay {
         self.sessions.len()
     }
 
+    pub(crate) fn hurried_sessions(&self) -> u64 {
+        self.load.hurried_sessions
+    }
+
     pub(crate) fn buffered_bytes(&self) -> u64 {
-        self.buffered_bytes
+        self.load.memory_bytes
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -173,7 +177,7 @@ impl Replay {
     /// Client bytes for a session. Returns false when the session is gone, or ended here for want
     /// of memory; the bytes are not in the account then.
     pub(crate) fn push(&mut self, now: Instant, key: SessionKey, chunk: Bytes) -> bool {
-        if self.buffered_bytes + chunk.len() as u64 > self.config.memory_budget_bytes {
+        if self.load.memory_bytes + chunk.len() as u64 > self.config.memory_budget_bytes {
             self.fail(now, key, DropReason::MemoryBudget);
             return false;
         }
@@ -341,9 +345,9 @@ impl Replay {
             if let Some((serial, session)) = self.sessions.get_mut(key.place() as usize)
                 && *serial == key.serial()
             {
-                let before = session.memory_bytes();
+                let before = session.load();
                 let has_packet = session.poll_transmit(now, &mut self.packet, &mut self.ledger);
-                self.buffered_bytes = self.buffered_bytes + session.memory_bytes() - before;
+                self.load.replace(before, session.load());
                 if has_packet {
                     return true;
                 }
@@ -359,7 +363,7 @@ impl Replay {
         match self.notices.pop_front() {
             None => Output::Packet(&self.packet),
             Some(Notice::Register(registration)) => Output::Register(registration),
-            Some(Notice::Unregister(session)) => Output::Unregister(session),
+            Some(Notice::Unregister(session, tuple)) => Output::Unregister { session, tuple },
             Some(Notice::Record(record)) => Output::Record(record),
         }
     }
@@ -395,7 +399,7 @@ impl Replay {
         if *serial != key.serial() {
             return false;
         }
-        let before = session.memory_bytes();
+        let before = session.load();
         action(
             session,
             &mut Context {
@@ -403,7 +407,7 @@ impl Replay {
                 ledger: &mut self.ledger,
             },
         );
-        self.buffered_bytes = self.buffered_bytes + session.memory_bytes() - before;
+        self.load.replace(before, session.load());
         if !std::mem::replace(&mut session.is_queued, true) {
             self.ready.push_back(key);
         }

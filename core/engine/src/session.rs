@@ -44,6 +44,24 @@ impl From<Ending> for Fate {
     }
 }
 
+/// What sessions ask of the engine, as sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Memory that captured bytes take.
+    pub(crate) memory_bytes: u64,
+    /// Sessions with captured bytes that wait for the target's answer or acknowledgement.
+    pub(crate) hurried_sessions: u64,
+}
+
+impl Load {
+    /// Takes one session's change into the sum.
+    pub(crate) fn replace(&mut self, before: Self, after: Self) {
+        self.memory_bytes = self.memory_bytes + after.memory_bytes - before.memory_bytes;
+        self.hurried_sessions =
+            self.hurried_sessions + after.hurried_sessions - before.hurried_sessions;
+    }
+}
+
 /// Exchanges that go on in a new session, because the target has closed the old one.
 #[derive(Debug)]
 pub(crate) struct Carried {
@@ -134,12 +152,15 @@ impl Session {
         self.mirror.end() - self.mirror.delivered()
     }
 
-    /// Memory that its captured bytes take.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// What it adds to the engine's load.
+    pub(crate) fn load(&self) -> Load {
         if self.is_settled {
-            0
-        } else {
-            self.mirror.memory_bytes()
+            return Load::default();
+        }
+        let has_unsent = self.mirror.sent() < self.mirror.end();
+        Load {
+            memory_bytes: self.mirror.memory_bytes(),
+            hurried_sessions: u64::from(has_unsent),
         }
     }
 

@@ -35,6 +35,10 @@ pub const INTERCEPT_GRACE: Duration = Duration::from_secs(30);
 /// Outputs between two looks at the capture rings: some milliseconds of work, while even sparse
 /// traffic takes over a hundred to fill a ring.
 const OUTPUTS_PER_TURN: usize = 512;
+/// While no captured bytes wait for the target, a turn begins at most so often: what comes within a
+/// pause is handled in one turn, for one wake-up. As long as the kernel's own batches of captured
+/// packets, so nothing is later by more than one of those.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Longest sleep, so that a missed wake-up could never stop a shard for good.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -153,6 +157,9 @@ impl Shard {
                 self.tunnel.farewell();
                 return self.lost.take().unwrap_or(End::Stopped);
             }
+            if next.is_drained() && self.engine.gauges().hurried_sessions == 0 {
+                self.pause();
+            }
             match self.sleep(now, next.sleep(time)) {
                 Ok(ready) => tunnel_ready = ready,
                 Err(error) => return End::Failed(format!("can't wait for events: {error}")),
@@ -249,6 +256,14 @@ impl Shard {
         self.stop_capture(time);
         self.engine.upstream_event(time, UpstreamEvent::TunnelLost);
         self.engine.shut_down(time, ShutDown::Now);
+    }
+
+    /// Lets a moment pass that only a command can cut short.
+    fn pause(&self) {
+        let mut fds = [PollFd::new(&self.wake, PollFlags::IN)];
+        let timeout = Timespec::try_from(PAUSE).ok();
+        // Whatever ends the pause early, the loop looks at everything next.
+        let _ = poll(&mut fds, timeout.as_ref());
     }
 
     /// Waits for packets, reports, commands or time, at most for `limit`; the answer is whether a

@@ -3,7 +3,7 @@
 use super::{HomeNews, Notice, Opening, Replay, SessionKey};
 use crate::ledger::DropReason;
 use crate::output::SessionRecord;
-use crate::session::{Carried, Fate, Home};
+use crate::session::{Carried, Fate, Home, Load};
 use crate::time::Instant;
 
 impl Replay {
@@ -46,7 +46,7 @@ impl Replay {
         if *serial != key.serial() || session.is_settled {
             return;
         }
-        self.buffered_bytes -= session.memory_bytes();
+        self.load.replace(session.load(), Load::default());
         session.settle(reason, &mut self.ledger);
         let owes_connection = std::mem::take(&mut session.owes_connection);
         match session.home.take() {
@@ -78,7 +78,8 @@ impl Replay {
         }
         let (_, session) = self.sessions.remove(key.place() as usize);
         self.allocator.release(session.tuple());
-        self.notices.push_back(Notice::Unregister(key));
+        self.notices
+            .push_back(Notice::Unregister(key, session.tuple()));
     }
 
     /// The target has closed while requests wait: those that have not left go on in a new session.
@@ -86,11 +87,11 @@ impl Replay {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        let before = session.memory_bytes();
+        let before = session.load();
         let Some(carried) = session.take_unsent() else {
             return;
         };
-        let freed = before - session.memory_bytes();
+        let after = session.load();
         let home = session.home.take();
         let opening = Opening {
             client: session.client,
@@ -100,7 +101,7 @@ impl Replay {
             home,
             owes_connection: false,
         };
-        self.buffered_bytes -= freed;
+        self.load.replace(before, after);
         match self.open(now, opening) {
             Ok(successor) => self.hand_over(now, key, successor, home, carried),
             Err(reason) => {

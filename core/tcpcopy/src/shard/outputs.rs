@@ -1,12 +1,10 @@
 //! The output side of a shard: what the engine wants done.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use intercept_lib::tunnel::{Registration, Unregistration};
-use tcpcopy_engine::{Engine, Instant, Output, SessionId, SessionRecord};
+use tcpcopy_engine::{Engine, Instant, Output, SessionRecord};
 use tcpcopy_net::raw::{RawSender, SendCounters, SendErrors};
-use tcpcopy_packet::FourTuple;
 
 use crate::tunnel::Tunnel;
 
@@ -14,8 +12,6 @@ use crate::tunnel::Tunnel;
 #[derive(Debug)]
 pub(super) struct Outputs {
     sender: RawSender,
-    /// Sessions that have ended but still linger: intercept is told their tuple when they are gone.
-    ended: HashMap<SessionId, FourTuple>,
 }
 
 /// What is left after a portion of outputs.
@@ -44,10 +40,7 @@ impl Next {
 
 impl Outputs {
     pub(super) fn new(sender: RawSender) -> Self {
-        Self {
-            sender,
-            ended: HashMap::new(),
-        }
+        Self { sender }
     }
 
     /// Does at most `limit` things, and sends what they brought about.
@@ -67,18 +60,11 @@ impl Outputs {
                     tuple: asked.tuple,
                     iss: asked.iss,
                 }),
-                Output::Unregister(session) => {
-                    if let Some(tuple) = self.ended.remove(&session) {
-                        tunnel.unregister(&Unregistration {
-                            session: session.as_u64(),
-                            tuple,
-                        });
-                    }
-                }
-                Output::Record(record) => {
-                    self.ended.insert(record.session, record.tuple);
-                    log(&record);
-                }
+                Output::Unregister { session, tuple } => tunnel.unregister(&Unregistration {
+                    session: session.as_u64(),
+                    tuple,
+                }),
+                Output::Record(record) => log(&record),
                 Output::Timeout(at) => {
                     next = Next::Until(at);
                     break;

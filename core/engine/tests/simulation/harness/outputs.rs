@@ -89,7 +89,7 @@ impl Simulation<'_> {
             let output = match self.engine.poll_output(self.now()) {
                 Output::Packet(packet) => Owned::Packet(packet.to_vec()),
                 Output::Register(registration) => Owned::Register(registration),
-                Output::Unregister(session) => Owned::Unregister(session),
+                Output::Unregister { session, .. } => Owned::Unregister(session),
                 Output::Record(record) => Owned::Record(record),
                 Output::Timeout(at) => Owned::Timeout(at.map(|at| at.as_micros())),
             };
