@@ -217,7 +217,7 @@ pub struct Options {
     pub user: Option<String>,
 
     /// Time that SIGTERM leaves to deliver what has been captured, in seconds
-    #[arg(help_heading = RUNNING, long, value_name = "SECONDS", default_value_t = 10,
+    #[arg(help_heading = RUNNING, long, value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(0..=MOST_SECONDS))]
     pub drain_s: u32,
 
@@ -374,7 +374,7 @@ mod tests {
         );
         assert_eq!(
             (options.interval, options.drain_s, options.shards),
-            (30, 10, 1)
+            (30, 30, 1)
         );
         assert!(!options.gradual && !options.daemon && !options.lonely && !options.no_wait);
     }
