@@ -5,6 +5,7 @@
 //! - [`ring`]: the capture ring (`AF_PACKET`, `TPACKET_V3`)
 //! - [`shard`]: which shard owns a client, computed alike here and in the kernel
 //! - [`raw`]: whole IP packets sent in batches, with any source address
+//! - [`scheduling`]: short turns on the processor, so that a ring is emptied in time
 //! - [`interfaces`]: the host's devices and addresses
 //! - [`bpf`]: classic BPF, the machine that filter and shard programs are written for
 //!
@@ -18,6 +19,7 @@ pub mod filter;
 pub mod interfaces;
 pub mod raw;
 pub mod ring;
+pub mod scheduling;
 pub mod shard;
 mod sys;
 

@@ -78,7 +78,7 @@ pub struct Options {
     pub filter: Option<String>,
 
     /// Capture ring of each shard, in MiB
-    #[arg(help_heading = CAPTURE, short = 'B', long, value_name = "MIB", default_value_t = 16,
+    #[arg(help_heading = CAPTURE, short = 'B', long, value_name = "MIB", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=MOST_RING_MB))]
     pub ring_mb: u32,
 
@@ -359,7 +359,7 @@ mod tests {
     fn defaults_are_those_of_the_help() {
         let options = parse("-x 80-a:80").unwrap();
         assert_eq!(options.intercept_port, 36524);
-        assert_eq!((options.ring_mb, options.snaplen), (16, 65535));
+        assert_eq!((options.ring_mb, options.snaplen), (32, 65535));
         assert_eq!(
             (options.copies, options.port_shift, options.percent),
             (1, 0, None)

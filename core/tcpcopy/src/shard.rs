@@ -132,6 +132,9 @@ impl Shard {
     /// Runs until told to stop, or until intercept is lost; `report` gets the figures when they are
     /// asked for.
     pub fn run(&mut self, mut report: impl FnMut(Snapshot)) -> End {
+        if let Err(error) = tcpcopy_net::scheduling::ask_for_short_slices() {
+            tracing::debug!(%error, "the scheduler's default turns it is");
+        }
         if self.tunnel.is_usable() {
             let now = self.engine_time(Instant::now());
             self.engine.upstream_event(now, UpstreamEvent::TunnelUp);

@@ -80,11 +80,7 @@ fn run(options: &Options) -> Result<(), Error> {
         return print(&format!("{} rules removed", rules::cleanup()?));
     }
     start_log(options)?;
-    let security = match &options.key_file {
-        Some(path) => Security::Key(key_file::read(path)?),
-        None if options.insecure => Security::Insecure,
-        None => Security::LoopbackOnly,
-    };
+    let security = security(options)?;
     privileges::check()?;
     let signals = block_signals()?;
     let mut pid_file = options
@@ -141,6 +137,14 @@ fn run(options: &Options) -> Result<(), Error> {
         }
         (outcome, None) => outcome,
     }
+}
+
+fn security(options: &Options) -> Result<Security, Error> {
+    Ok(match &options.key_file {
+        Some(path) => Security::Key(key_file::read(path)?),
+        None if options.insecure => Security::Insecure,
+        None => Security::LoopbackOnly,
+    })
 }
 
 /// Where packets come from.

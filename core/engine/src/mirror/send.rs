@@ -5,6 +5,8 @@
 //! (RFC 6675, with every hole below the highest selectively acknowledged byte taken as lost) and a
 //! tail loss probe (RFC 8985 section 7).
 
+mod timers;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -180,14 +182,6 @@ impl Sender {
         self.timer.map(|(_, at)| at)
     }
 
-    /// Sends everything unacknowledged again at once: the path is known to be back.
-    pub(super) fn kick(&mut self, now: Instant) {
-        if self.timer.is_some() {
-            self.rtt.progress();
-            self.timer = self.timer.map(|(kind, _)| (kind, now));
-        }
-    }
-
     pub(super) fn read(
         &mut self,
         transmission: &Transmission,
@@ -333,13 +327,6 @@ impl Sender {
         }
     }
 
-    fn start_timer(&mut self, now: Instant) {
-        self.timer = Some(match self.rtt.probe_timeout() {
-            Some(timeout) if self.recovery.is_none() => (TimerKind::Probe, now + timeout),
-            _ => (TimerKind::Retransmit, now + self.rtt.rto()),
-        });
-    }
-
     /// Bytes thought to be in the network (RFC 6675 section 4).
     fn pipe(&self) -> u64 {
         if self.next < self.max {
@@ -470,37 +457,5 @@ impl Sender {
         self.window_max = self.window_max.max(info.window);
         self.update_seq = info.seq;
         self.update_ack = info.ack;
-    }
-
-    /// Acts on the timer if it has run out, and says which it was.
-    pub(super) fn timeout(&mut self, now: Instant) -> Option<TimerKind> {
-        let (kind, at) = self.timer?;
-        if at > now {
-            return None;
-        }
-        match kind {
-            TimerKind::Probe => {
-                self.probe = Some(kind);
-                self.timer = Some((TimerKind::Retransmit, now + self.rtt.rto()));
-            }
-            TimerKind::Persist => {
-                self.probe = Some(kind);
-                self.rtt.back_off();
-                self.timer = Some((TimerKind::Persist, now + self.rtt.rto()));
-            }
-            TimerKind::Retransmit => {
-                if !self.rtt.backed_off() {
-                    self.slow_start_threshold = self.half_flight();
-                }
-                self.congestion_window = self.mss;
-                self.next = self.una;
-                self.recovery = None;
-                self.duplicate_acks = 0;
-                self.timed = None;
-                self.rtt.back_off();
-                self.timer = Some((TimerKind::Retransmit, now + self.rtt.rto()));
-            }
-        }
-        Some(kind)
     }
 }

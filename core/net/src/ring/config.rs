@@ -3,16 +3,17 @@
 use crate::NetError;
 use crate::filter::CaptureFilter;
 
-/// Default size of one ring: with default blocks, 128 of them.
-pub const RING_BYTES_DEFAULT: usize = 16 << 20;
+/// Default size of one ring: with default blocks, 256 of them.
+pub const RING_BYTES_DEFAULT: usize = 32 << 20;
 
 /// Default size of a block: the smallest power of two that holds the longest packet of GRO or GSO
 /// (64 KiB and its headers) whole. Large blocks are no gain: each is handed over after
 /// [`RETIRE_TIMEOUT_MS_DEFAULT`] at the latest, full or not.
 pub const BLOCK_BYTES_DEFAULT: usize = 128 << 10;
 
-/// Default time after which a block that is not full is handed over.
-pub const RETIRE_TIMEOUT_MS_DEFAULT: u32 = 1;
+/// Default time after which a block that is not full is handed over. Longer would delay the replay,
+/// shorter would shorten the pause that sparse traffic forgives.
+pub const RETIRE_TIMEOUT_MS_DEFAULT: u32 = 2;
 
 /// Default for the most bytes kept of one packet: more than the longest there is.
 pub const SNAPLEN_DEFAULT: u32 = 256 << 10;
@@ -26,7 +27,7 @@ pub(super) const ANY_DEVICE: &str = "any";
 /// dense that is `ring_bytes` of packets, each with 96 bytes more (half of it when all packets are
 /// 64 KiB long: a default block holds one of them). When it is sparse, each block is
 /// handed over nearly empty after `retire_timeout_ms`, so the ring lasts for
-/// `retire_timeout_ms * ring_bytes / block_bytes`: 128 ms by default. Kernels before 6.18 count
+/// `retire_timeout_ms * ring_bytes / block_bytes`: 512 ms by default. Kernels before 6.18 count
 /// the timeout in timer ticks of up to 10 ms, which makes both the pause that is forgiven and the
 /// delay of a packet longer.
 #[derive(Clone, Debug)]

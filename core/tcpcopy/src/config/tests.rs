@@ -259,7 +259,7 @@ fn defaults_reach_the_engine() {
     };
     assert_eq!(format!("{:?}", config.engine), format!("{expected:?}"));
     assert_eq!(config.capture.devices, Vec::<String>::new());
-    assert_eq!(config.capture.ring_bytes, 16 << 20);
+    assert_eq!(config.capture.ring_bytes, 32 << 20);
     assert!(!config.daemon && !config.survive_loss && config.log.file.is_none());
 }
 
