@@ -10,7 +10,6 @@ use tcpcopy_lab::{Lab, Mode, Process, Setup, wait_until};
 
 const TRAFFIC: &str = env!("CARGO_BIN_EXE_lab-traffic");
 const LARGEST_BYTES: u64 = 8 << 20;
-const RING_MB: &str = "256";
 const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Starts the server that writes down hashes, beside nginx.
@@ -34,11 +33,9 @@ fn journal(lab: &Lab, host: &str) -> Vec<String> {
 }
 
 fn bodies_are_equal(mode: Mode, loss_percent: f64, bodies: u64) {
-    // The bodies come as fast as memory is, faster than any network card, so that a short pause of
-    // tcpcopy fills the default ring, which would be counted and is not what this test is about.
     let setup = Setup {
         port: 8080,
-        ..Setup::new(mode).with(["-B", RING_MB])
+        ..Setup::new(mode)
     };
     let Some(mut replay) = Replay::prepare(setup) else {
         return;
