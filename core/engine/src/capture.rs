@@ -12,7 +12,7 @@ use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, Segment, TcpFlags};
 use self::offer::{captured_offer, default_offer, imitated_rtt};
 use crate::config::{EngineConfig, Mapping};
 use crate::connection::{Connection, Phase, Slot};
-use crate::ledger::DropReason;
+use crate::ledger::{DropReason, Ledger};
 use crate::mirror::SynOffer;
 use crate::reassembly::Reassembly;
 use crate::replay::{HomeNews, Replay, SessionKey};
@@ -20,6 +20,9 @@ use crate::selection::Selector;
 use crate::session::Home;
 use crate::time::Instant;
 use crate::timer::TimerQueue;
+
+/// What a connection costs of the memory budget beside the bytes it holds.
+const CONNECTION_COST_BYTES: u64 = 512;
 
 /// A connection's place in the table and its serial number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,11 @@ impl Capture {
         self.held_bytes
     }
 
+    /// What connections take of the memory budget.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.held_bytes + self.connections.len() as u64 * CONNECTION_COST_BYTES
+    }
+
     /// Copies whose account waits for a session that is not there at the moment.
     pub(crate) fn owed_connections(&self) -> u64 {
         let owed = |slot: &&Slot| {
@@ -88,6 +96,12 @@ impl Capture {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.timers.next()
+    }
+
+    /// Whether the memory budget leaves no room for another connection.
+    fn is_full(&self, replay: &Replay) -> bool {
+        let used = self.memory_bytes() + replay.memory_bytes();
+        used + CONNECTION_COST_BYTES > replay.config.memory_budget_bytes
     }
 
     /// The target of traffic to `origin`, if any is asked for.
@@ -124,14 +138,16 @@ impl Capture {
         counters.client_segments += 1;
         counters.truncated_by_snaplen +=
             u64::from(segment.payload.len() < segment.payload_len as usize);
+        let is_full = self.is_full(replay);
         let place = self.by_tuple.get(&segment.tuple).copied();
         let is_syn = segment.flags.contains(TcpFlags::SYN);
         match place {
             Some(place) if is_syn => self.syn_again(now, place, segment, target, replay),
             Some(place) => self.known_segment(now, place, segment, replay),
+            None if is_full => refuse(segment, &mut replay.ledger, replay.config.copies),
             None if is_syn => self.begin(now, segment, target, replay),
             None if segment.payload_len > 0 => self.join(now, segment, target, replay),
-            None => counters.no_connection += 1,
+            None => replay.ledger.capture.no_connection += 1,
         }
     }
 
@@ -272,6 +288,7 @@ impl Capture {
             connection.is_established = true;
             connection.set_baseline(segment.ack);
             let rtt = imitated_rtt(connection, now, &replay.config);
+            connection.rtt = rtt;
             for key in live_sessions(connection) {
                 replay.client_established(key, rtt);
             }
@@ -406,6 +423,19 @@ impl Capture {
         }
         connection.slots.get_mut(usize::from(home.slot))
     }
+}
+
+/// Counts a segment of a connection that there is no room for.
+fn refuse(segment: &Segment<'_>, ledger: &mut Ledger, copies: u16) {
+    let copies = u64::from(copies);
+    let connections = copies * u64::from(segment.flags.contains(TcpFlags::SYN));
+    let bytes = copies * u64::from(segment.payload_len);
+    ledger.connections.capture(connections);
+    ledger
+        .connections
+        .drop(DropReason::MemoryBudget, connections);
+    ledger.bytes.capture(bytes);
+    ledger.bytes.drop(DropReason::MemoryBudget, bytes);
 }
 
 /// The sessions of a connection.

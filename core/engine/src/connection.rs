@@ -1,5 +1,7 @@
 //! One captured connection: where it stands, and which sessions replay it.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, OriginSeq};
 
@@ -50,6 +52,8 @@ pub(crate) struct Connection {
     /// The client's initial sequence number, when its SYN was seen.
     pub(crate) isn: Option<ClientSeq>,
     pub(crate) offer: SynOffer,
+    /// The round-trip time to imitate.
+    pub(crate) rtt: Duration,
     pub(crate) began_at: Instant,
     pub(crate) last_seen_at: Instant,
     /// The client has answered the origin's SYN-ACK.
@@ -80,6 +84,7 @@ impl Connection {
             slots: SmallVec::new(),
             isn: None,
             offer,
+            rtt: Duration::ZERO,
             began_at: now,
             last_seen_at: now,
             is_established: false,
@@ -90,9 +95,10 @@ impl Connection {
         }
     }
 
-    /// Sets where the origin's stream begins for the client, if that is not known yet.
+    /// Sets where the origin's stream begins for the client. Data beside the SYN came with no
+    /// acknowledgement yet.
     pub(crate) fn set_baseline(&mut self, ack: u32) {
-        self.baseline.get_or_insert(OriginSeq::new(ack));
+        self.baseline = Some(OriginSeq::new(ack));
     }
 
     /// How many new bytes of the origin the client had seen when it sent a segment with this

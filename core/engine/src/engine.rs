@@ -129,11 +129,6 @@ impl Engine {
         &self.replay.ledger
     }
 
-    /// The account, for counts that the engine can't know, such as send errors.
-    pub fn ledger_mut(&mut self) -> &mut Ledger {
-        &mut self.replay.ledger
-    }
-
     /// How much the engine holds at the moment.
     #[must_use]
     pub fn gauges(&self) -> Gauges {

@@ -153,6 +153,11 @@ impl Gate {
             .map(|since| since.max(self.last_reply_at))
     }
 
+    /// Whether an answer of the target is still to come, as far as one can tell.
+    pub(crate) fn expects_answer(&self) -> bool {
+        self.unanswered || self.released < self.exchanges.len()
+    }
+
     /// When [`Self::pass`] should be asked again, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.check_at
@@ -300,16 +305,8 @@ impl Gate {
         (delivered as u64, (total - delivered) as u64)
     }
 
-    /// Gives up the newest exchange, which will never be complete, if no byte of it has left.
-    /// Returns where it began.
-    pub(crate) fn drop_broken_exchange(&mut self, sent: u64) -> Option<u64> {
-        let unsent = self
-            .exchanges
-            .back()
-            .is_some_and(|newest| newest.start >= sent);
-        if !unsent {
-            return None;
-        }
+    /// Gives up the newest exchange, which will never be complete. Returns where it began.
+    pub(crate) fn drop_newest_exchange(&mut self) -> Option<u64> {
         let newest = self.exchanges.pop_back()?;
         self.released = self.released.min(self.exchanges.len());
         Some(newest.start)

@@ -102,7 +102,8 @@ pub enum UpstreamEvent {
     RegistrationRefused(SessionId),
     /// The tunnel is usable, for the first time or again: all live sessions are registered.
     TunnelUp,
-    /// The tunnel is gone for now: new sessions wait, others repair themselves later.
+    /// The tunnel is gone for now: nothing leaves, so that no answer gets past intercept. Each
+    /// session speaks again when it is confirmed again.
     TunnelDown,
     /// The tunnel won't come back: all sessions end.
     TunnelLost,
@@ -140,8 +141,8 @@ pub struct Gauges {
     pub connections: u64,
     /// Sessions towards the target, those that only linger included.
     pub sessions: u64,
-    /// Captured bytes not acknowledged by the target, of all sessions, and those held until a
-    /// hole in the capture is filled.
+    /// Memory of captured bytes: those not acknowledged by the target, of all sessions, and those
+    /// held until a hole in the capture is filled.
     pub buffered_bytes: u64,
     /// Sessions with captured bytes that wait for the target's answer or acknowledgement: while
     /// there are any, a late reply delays the replay.

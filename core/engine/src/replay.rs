@@ -17,6 +17,10 @@ use crate::session::{Home, Load, Session};
 use crate::time::Instant;
 use crate::timer::TimerQueue;
 
+/// What a session costs of the memory budget beside its captured bytes: its state, its timers, its
+/// tuple, and its place in the tables.
+const SESSION_COST_BYTES: u64 = 1024;
+
 /// Names a session inside the engine.
 pub(crate) type SessionKey = SessionId;
 
@@ -33,7 +37,7 @@ pub(crate) enum HomeNews {
     Moved { home: Home, session: SessionKey },
 }
 
-/// What one session says about the others: everything a new one has to be told.
+/// Everything a new session has to be told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     pub(crate) client: Endpoint,
@@ -115,6 +119,11 @@ impl Replay {
         self.load.memory_bytes
     }
 
+    /// What sessions take of the memory budget.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.load.memory_bytes + self.sessions.len() as u64 * SESSION_COST_BYTES
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
@@ -177,7 +186,7 @@ impl Replay {
     /// Client bytes for a session. Returns false when the session is gone, or ended here for want
     /// of memory; the bytes are not in the account then.
     pub(crate) fn push(&mut self, now: Instant, key: SessionKey, chunk: Bytes) -> bool {
-        if self.load.memory_bytes + chunk.len() as u64 > self.config.memory_budget_bytes {
+        if self.memory_bytes() + chunk.len() as u64 > self.config.memory_budget_bytes {
             self.fail(now, key, DropReason::MemoryBudget);
             return false;
         }
@@ -286,11 +295,18 @@ impl Replay {
                     self.notices.push_back(Notice::Register(registration));
                 }
             }
-            UpstreamEvent::TunnelDown => self.tunnel_is_up = false,
+            UpstreamEvent::TunnelDown => self.silence_all(),
             UpstreamEvent::TunnelLost => {
-                self.tunnel_is_up = false;
+                self.silence_all();
                 self.end_all(now, DropReason::TunnelDown);
             }
+        }
+    }
+
+    fn silence_all(&mut self) {
+        self.tunnel_is_up = false;
+        for (_, (_, session)) in &mut self.sessions {
+            session.silence();
         }
     }
 
@@ -315,16 +331,22 @@ impl Replay {
         let keys: Vec<SessionKey> = self.keys().collect();
         for key in keys {
             self.touch(key, |session, replay| {
-                session.end_stream(now, false, 1, replay.ledger);
+                let seen = u64::from(session.expects_answer());
+                session.end_stream(now, false, seen, replay.ledger);
             });
         }
     }
 
     pub(crate) fn timeout(&mut self, now: Instant) {
-        while let Some(key) = self.timers.pop_due(now) {
+        while let Some((at, key)) = self.timers.pop_due_entry(now) {
             let mut fate = None;
+            if !self
+                .session_mut(key)
+                .is_some_and(|session| session.entries.pop(at))
+            {
+                continue;
+            }
             self.touch(key, |session, replay| {
-                session.scheduled_at = None;
                 fate = session.timeout(now, replay.config, replay.ledger);
             });
             self.apply(now, key, fate);
@@ -423,11 +445,9 @@ impl Replay {
         let Some((_, session)) = self.sessions.get_mut(key.place() as usize) else {
             return;
         };
-        let Some(at) = session.deadline(config) else {
-            return;
-        };
-        if session.scheduled_at.is_none_or(|scheduled| at < scheduled) {
-            session.scheduled_at = Some(at);
+        if let Some(at) = session.deadline(config)
+            && session.entries.push(at)
+        {
             self.timers.schedule(key, at);
         }
     }

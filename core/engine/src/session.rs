@@ -3,6 +3,8 @@
 //! A session joins the gate (what may leave) with the mirror (how it reaches the target) and keeps
 //! the account of both.
 
+mod carry;
+
 use bytes::Bytes;
 use tcpcopy_packet::{Endpoint, FourTuple, MirrorSeq, Segment};
 
@@ -11,6 +13,11 @@ use crate::gate::{Exchange, Gate, StreamEnd, View};
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Ending, Expired, Mirror, SynOffer};
 use crate::time::Instant;
+use crate::timer::TimerEntries;
+
+/// How long a session whose client never answers the origin's SYN-ACK is kept: servers give up
+/// after 63 s.
+pub(crate) const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(64);
 
 /// How long a session waits for intercept to confirm its registration.
 const REGISTRATION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -62,24 +69,6 @@ impl Load {
     }
 }
 
-/// Exchanges that go on in a new session, because the target has closed the old one.
-#[derive(Debug)]
-pub(crate) struct Carried {
-    chunks: Vec<Bytes>,
-    exchanges: Vec<Exchange>,
-    end: Option<StreamEnd>,
-}
-
-impl Carried {
-    pub(crate) fn byte_count(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
-    }
-
-    pub(crate) fn request_count(&self) -> u64 {
-        self.exchanges.len() as u64
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) home: Option<Home>,
@@ -90,8 +79,10 @@ pub(crate) struct Session {
     pub(crate) owes_connection: bool,
     /// Whether the session waits in the engine's list of those with something to send.
     pub(crate) is_queued: bool,
-    /// The earliest entry in the timer queue.
-    pub(crate) scheduled_at: Option<Instant>,
+    /// Its entries in the timer queue.
+    pub(crate) entries: TimerEntries,
+    /// intercept knows the session at the moment, so that no answer can get past it.
+    may_speak: bool,
     /// The account is closed; only the target's retransmissions are answered.
     pub(crate) is_settled: bool,
     mirror: Mirror,
@@ -99,6 +90,8 @@ pub(crate) struct Session {
     /// Origin bytes that the client has seen since this session began.
     seen_total: u64,
     last_activity_at: Instant,
+    /// Since when the target has owed us a word.
+    expecting_since: Instant,
 }
 
 impl Session {
@@ -117,12 +110,14 @@ impl Session {
             copy,
             owes_connection: false,
             is_queued: false,
-            scheduled_at: None,
+            entries: TimerEntries::default(),
+            may_speak: false,
             is_settled: false,
             mirror: Mirror::new(now, tuple, offer, config.mtu, seed),
             gate: Gate::new(config.wait_for_answers),
             seen_total: 0,
             last_activity_at: now,
+            expecting_since: now,
         }
     }
 
@@ -145,6 +140,16 @@ impl Session {
             self.mirror.delivered(),
             self.mirror.received(),
         )
+    }
+
+    /// The round-trip time it imitates.
+    pub(crate) fn rtt(&self) -> std::time::Duration {
+        self.mirror.rtt()
+    }
+
+    /// Whether an answer of the target is still to come, as far as one can tell.
+    pub(crate) fn expects_answer(&self) -> bool {
+        self.gate.expects_answer()
     }
 
     /// Captured bytes that the target has not acknowledged.
@@ -190,13 +195,21 @@ impl Session {
         self.mirror.target_finished() || self.mirror.is_lingering()
     }
 
+    /// intercept knows the session, for the first time or again.
     pub(crate) fn registered(&mut self, now: Instant) {
+        self.may_speak = true;
+        self.expecting_since = now;
         if self.mirror.is_registering() {
             self.last_activity_at = now;
             self.mirror.registered(now);
         } else {
             self.mirror.kick(now);
         }
+    }
+
+    /// intercept is away: what the target answered now would reach a real client.
+    pub(crate) fn silence(&mut self) {
+        self.may_speak = false;
     }
 
     pub(crate) fn client_established(&mut self, rtt: std::time::Duration) {
@@ -253,6 +266,7 @@ impl Session {
         ledger: &mut Ledger,
     ) -> Option<Fate> {
         self.last_activity_at = now;
+        self.expecting_since = now;
         let progress = self.mirror.segment(now, segment);
         let upstream = &mut ledger.upstream;
         upstream.replies += 1;
@@ -288,7 +302,11 @@ impl Session {
         config: &EngineConfig,
         ledger: &mut Ledger,
     ) -> Option<Fate> {
-        match self.mirror.timeout(now) {
+        let expired = match self.may_speak || self.is_lingering() {
+            true => self.mirror.timeout(now),
+            false => Expired::Nothing,
+        };
+        match expired {
             Expired::Ended(ending) => return Some(ending.into()),
             Expired::Retransmission => ledger.upstream.retransmission_timeouts += 1,
             Expired::WindowProbe => ledger.upstream.zero_window_probes += 1,
@@ -308,22 +326,36 @@ impl Session {
 
     /// How long the session lives on if nothing happens, and what that is called.
     fn patience(&self, config: &EngineConfig) -> (Instant, DropReason) {
-        let since = self.last_activity_at;
+        let since = self.expecting_since;
         if self.mirror.is_registering() {
             (since + REGISTRATION_TIMEOUT, DropReason::TunnelDown)
+        } else if !self.may_speak {
+            (since + config.session_timeout, DropReason::TunnelDown)
         } else if self.mirror.is_waiting_for_target() {
             (since + config.session_timeout, DropReason::TargetSilent)
+        } else if !self.mirror.client_is_established() {
+            let since = self.last_activity_at;
+            (
+                since + HANDSHAKE_TIMEOUT.min(config.idle_timeout),
+                DropReason::IdleTimeout,
+            )
         } else if let Some(since) = self.gate.waiting_since() {
             // Keep-alive probes are no answer.
             (since + config.session_timeout, DropReason::GateTimeout)
         } else {
-            (since + config.idle_timeout, DropReason::IdleTimeout)
+            (
+                self.last_activity_at + config.idle_timeout,
+                DropReason::IdleTimeout,
+            )
         }
     }
 
     /// When [`Self::timeout`] or [`Self::poll_transmit`] should be called again.
     pub(crate) fn deadline(&self, config: &EngineConfig) -> Option<Instant> {
-        let mirror = self.mirror.deadline();
+        let mirror = match self.may_speak {
+            true => self.mirror.deadline(),
+            false => self.mirror.lingers_until(),
+        };
         if self.is_settled {
             return mirror;
         }
@@ -340,8 +372,12 @@ impl Session {
         packet: &mut Vec<u8>,
         ledger: &mut Ledger,
     ) -> bool {
+        if !self.may_speak {
+            return false;
+        }
         let limit = self.gate.limit(self.mirror.end());
         let sent = self.mirror.sent();
+        let was_waiting = self.mirror.is_waiting_for_target();
         let Some(transmitted) = self.mirror.poll_transmit(now, limit, packet) else {
             return false;
         };
@@ -349,6 +385,9 @@ impl Session {
         ledger.upstream.bytes_sent += packet.len() as u64;
         ledger.upstream.retransmitted_segments += u64::from(transmitted.retransmission);
         ledger.upstream.resets_sent += u64::from(transmitted.reset);
+        if !was_waiting {
+            self.expecting_since = now;
+        }
         if self.mirror.sent() > sent {
             self.last_activity_at = now;
             if !self.is_settled {
@@ -376,61 +415,6 @@ impl Session {
             received: self.mirror.received(),
             finished: self.mirror.target_finished(),
         }
-    }
-
-    /// Takes out the exchanges that can go on in a new session: those of which no byte has left.
-    /// `None` when there are none, or when this session got nothing through either.
-    pub(crate) fn take_unsent(&mut self) -> Option<Carried> {
-        if self.mirror.delivered() == 0 {
-            return None;
-        }
-        let unsent = self.gate.take_unsent(self.mirror.sent())?;
-        let mut exchanges: Vec<Exchange> = unsent.exchanges.into();
-        let seen_before = exchanges[0].seen_total;
-        exchanges[0].seen = 0;
-        for exchange in &mut exchanges {
-            exchange.start -= unsent.from;
-            exchange.seen_total -= seen_before;
-        }
-        let end = unsent.end.map(|end| StreamEnd {
-            seen_total: end.seen_total.saturating_sub(seen_before),
-            ..end
-        });
-        Some(Carried {
-            chunks: self.mirror.take_from(unsent.from),
-            exchanges,
-            end,
-        })
-    }
-
-    /// Goes on with what another session could not send. It is in the account already.
-    pub(crate) fn adopt(&mut self, now: Instant, carried: Carried, ledger: &mut Ledger) {
-        for exchange in carried.exchanges {
-            self.seen_total = exchange.seen_total;
-            self.gate.begin(exchange);
-        }
-        for chunk in carried.chunks {
-            self.mirror.push(chunk);
-        }
-        if let Some(end) = carried.end {
-            self.seen_total = end.seen_total;
-            self.gate.end(end);
-            if !end.abort {
-                self.mirror.finish();
-            }
-        }
-        self.pass(now, ledger);
-    }
-
-    /// The capture has a permanent hole after the last byte pushed: what belongs to the broken
-    /// exchange and has not left is given up, the rest is delivered, then the session aborts.
-    pub(crate) fn cut(&mut self, now: Instant, reason: DropReason, ledger: &mut Ledger) {
-        if let Some(from) = self.gate.drop_broken_exchange(self.mirror.sent()) {
-            let given_up: usize = self.mirror.take_from(from).iter().map(Bytes::len).sum();
-            ledger.bytes.drop(reason, given_up as u64);
-            ledger.requests.drop(reason, 1);
-        }
-        self.end_stream(now, true, 0, ledger);
     }
 
     /// Sends a RST and nothing else any more.

@@ -20,6 +20,40 @@ const SLOT_COUNT: usize = 1 << SLOT_BITS;
 /// As many levels as every moment needs, so that none is too far away.
 const LEVEL_COUNT: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 
+/// The entries that one key has in a [`TimerQueue`], so that the queue doesn't fill up with late
+/// ones: a far moment (a timeout) and a near one (a retransmission).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TimerEntries {
+    near: Option<Instant>,
+    far: Option<Instant>,
+}
+
+impl TimerEntries {
+    /// Whether an entry at `at` is needed; it is known then.
+    pub(crate) fn push(&mut self, at: Instant) -> bool {
+        match (self.near, self.far) {
+            (Some(near), _) if near <= at => false,
+            (Some(near), None) => {
+                (self.near, self.far) = (Some(at), Some(near));
+                true
+            }
+            _ => {
+                self.near = Some(at);
+                true
+            }
+        }
+    }
+
+    /// Forgets the entry that has come out of the queue; false where it is one that was replaced.
+    pub(crate) fn pop(&mut self, at: Instant) -> bool {
+        if self.near == Some(at) {
+            self.near = self.far.take();
+            return true;
+        }
+        false
+    }
+}
+
 /// Keys with the moments at which they are due, see the [module](self).
 #[derive(Debug)]
 pub struct TimerQueue<K> {
@@ -71,6 +105,11 @@ impl<K: Copy> TimerQueue<K> {
 
     /// Takes the first entry that is due at `now`: by time, then by insertion.
     pub fn pop_due(&mut self, now: Instant) -> Option<K> {
+        self.pop_due_entry(now).map(|(_, key)| key)
+    }
+
+    /// As [`pop_due`](Self::pop_due), with the moment of the entry.
+    pub fn pop_due_entry(&mut self, now: Instant) -> Option<(Instant, K)> {
         while self.due.is_empty() {
             if !self.turn(tick_of(now)) {
                 return None;
@@ -79,7 +118,7 @@ impl<K: Copy> TimerQueue<K> {
         self.due.front().filter(|entry| entry.at <= now)?;
         let entry = self.due.pop_front()?;
         self.len -= 1;
-        Some(entry.key)
+        Some((entry.at, entry.key))
     }
 
     /// A moment at which to call [`pop_due`](Self::pop_due) again: not later than the first entry,

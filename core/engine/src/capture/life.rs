@@ -9,6 +9,7 @@ use crate::config::EngineConfig;
 use crate::connection::{Connection, Phase, Slot};
 use crate::ledger::{DropReason, Ledger};
 use crate::replay::Replay;
+use crate::session::HANDSHAKE_TIMEOUT;
 use crate::time::Instant;
 
 /// How long a connection that is over is remembered after its last segment, so that what the client
@@ -118,6 +119,7 @@ fn forgotten_at(connection: &Connection, config: &EngineConfig) -> Instant {
     connection.last_seen_at
         + match connection.phase {
             Phase::Ended => ENDED_MEMORY,
+            _ if !connection.is_established => HANDSHAKE_TIMEOUT.min(config.idle_timeout),
             _ => config.idle_timeout,
         }
 }

@@ -1,7 +1,5 @@
 //! A connection's stream on its way to its sessions: reassembly, holes, request boundaries.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tcpcopy_packet::{ClientSeq, Segment, TcpFlags};
 
@@ -71,7 +69,7 @@ impl Capture {
         counters.after_fin_bytes += u64::from(inserted.after_fin_bytes);
         counters.outlandish += u64::from(inserted.outlandish_bytes > 0);
         let out_of_memory =
-            replay.buffered_bytes() + self.held_bytes > replay.config.memory_budget_bytes;
+            replay.memory_bytes() + self.memory_bytes() > replay.config.memory_budget_bytes;
         if inserted.over_limit_bytes > 0 || (inserted.held_bytes > 0 && out_of_memory) {
             // The bytes thrown away leave a hole further on, which will be found in its turn.
             self.give_up_gap(now, place, replay);
@@ -158,11 +156,12 @@ impl Capture {
             }),
             owes_connection,
         };
+        let rtt = connection.rtt;
         match replay.open(now, opening) {
             Ok(key) => {
                 connection.slots[usize::from(slot)] = Slot::Live(key);
                 if connection.is_established {
-                    replay.client_established(key, Duration::ZERO);
+                    replay.client_established(key, rtt);
                 }
                 Some(key)
             }
@@ -241,7 +240,8 @@ impl Pieces<'_> {
         let slots = &mut self.capture.connections[self.place as usize].slots;
         let slot_state = &mut slots[usize::from(slot)];
         if let Slot::Live(key) = *slot_state {
-            // An earlier piece of the same segment was too much; the news is not here yet.
+            // An earlier piece of the same segment was over the memory budget, or the target's
+            // answer has ended the session; the news is not here yet.
             if self.replay.is_settled(key) {
                 return Err(DropReason::MemoryBudget);
             }

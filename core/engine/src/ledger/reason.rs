@@ -39,7 +39,6 @@ drop_reasons! {
     MidStreamRefused, "mid_stream_refused", "the connection began before the capture, and -O wants whole connections only";
     JoinedLate, "joined_late", "sent before the first request boundary of a connection that began before the capture";
     CaptureGap, "capture_gap", "the capture missed bytes that the origin received; see the capture's own drops, and enlarge its buffer with -B";
-    ReassemblyLimit, "reassembly_limit", "more data out of order than is held for one connection; the capture is probably losing packets";
     NoTupleLeft, "no_tuple_left", "every source port towards the target is in use; add source addresses with -c";
     AddressFamily, "address_family", "the client and the target are of different IP versions; give source addresses of the target's version with -c";
     MemoryBudget, "memory_budget", "the memory budget was used up; raise it with -m, or replay less with -r";
@@ -48,7 +47,6 @@ drop_reasons! {
     TargetClosed, "target_closed", "the target closed the connection while the client still had data for it";
     TargetSilent, "target_silent", "the target did not answer in spite of retransmissions; is it up, and do its answers pass intercept?";
     GateTimeout, "gate_timeout", "the target never answered the request before; -W sends without waiting for answers";
-    SessionTimeout, "session_timeout", "the target sent nothing for the session timeout (-t)";
     IdleTimeout, "idle_timeout", "nothing at all happened for the idle timeout (-k)";
     TunnelDown, "tunnel_down", "the tunnel to intercept was lost; -L keeps trying to reconnect";
     InterceptRefused, "intercept_refused", "intercept refused the session; its log says why";

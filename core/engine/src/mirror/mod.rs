@@ -298,6 +298,24 @@ impl Mirror {
         self.syn.kick(now);
     }
 
+    /// When there is nothing left to answer, after the end.
+    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+        match self.state {
+            State::TimeWait { until } | State::Aborted { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether the captured client has answered the origin's SYN-ACK.
+    pub(crate) fn client_is_established(&self) -> bool {
+        self.client_established
+    }
+
+    /// The round-trip time that acknowledgements follow.
+    pub(crate) fn rtt(&self) -> Duration {
+        self.receive.rtt()
+    }
+
     /// When [`Self::timeout`] or [`Self::poll_transmit`] has work next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {

@@ -33,6 +33,8 @@ pub(super) struct Receiver {
     received: u64,
     /// Offsets of payload that arrived beyond a hole.
     held: RangeSet,
+    /// Where the newest of them begins: it is reported first (RFC 2018 section 4).
+    newest_held: u64,
     /// Where the target's FIN stands, once seen.
     fin_at: Option<u64>,
     finished: bool,
@@ -55,6 +57,7 @@ impl Receiver {
             next: TargetSeq::default(),
             received: 0,
             held: RangeSet::default(),
+            newest_held: 0,
             fin_at: None,
             finished: false,
             ts_recent: TcpTimestamp::default(),
@@ -71,6 +74,10 @@ impl Receiver {
         self.next = initial + 1;
         self.offered_mss = u32::from(offered_mss);
         self.immediate = immediate;
+    }
+
+    pub(super) fn rtt(&self) -> Duration {
+        self.rtt
     }
 
     /// Acknowledgements leave later by this much from now on.
@@ -146,7 +153,9 @@ impl Receiver {
     fn take(&mut self, start: u64, end: u64) {
         if start > self.received {
             // No room for one more hole: the bytes stay unacknowledged and come again.
-            let _ = self.held.insert(start, end);
+            if self.held.insert(start, end) {
+                self.newest_held = start;
+            }
             return;
         }
         self.received = self.received.max(end);
@@ -195,10 +204,13 @@ impl Receiver {
         self.unacknowledged = 0;
     }
 
-    /// The SACK blocks to send, newest knowledge in sequence order (RFC 2018 section 4).
+    /// The SACK blocks to send: what came last first, then the rest in order (RFC 2018 section 4).
     pub(super) fn sack_blocks(&self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
-        for (start, end) in self.held.iter() {
+        let is_newest = |range: &(u64, u64)| (range.0..range.1).contains(&self.newest_held);
+        let newest = self.held.iter().find(is_newest);
+        let others = self.held.iter().filter(|range| !is_newest(range));
+        for (start, end) in newest.into_iter().chain(others) {
             let seq = |offset: u64| (self.next + (offset - self.received) as u32).value();
             if !blocks.push(SackBlock {
                 start: seq(start),

@@ -11,6 +11,8 @@ const MIN_RTO: Duration = Duration::from_millis(200);
 const MAX_RTO: Duration = Duration::from_secs(60);
 /// Shortest tail loss probe timeout: a busy target is slower than its network.
 const MIN_PROBE: Duration = Duration::from_millis(20);
+/// How long current systems delay an acknowledgement at first; slower ones are learnt.
+const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// Back-off stops growing here; the timeout itself is capped at [`MAX_RTO`] anyway.
 const MAX_BACKOFF: u8 = 12;
 
@@ -70,14 +72,18 @@ impl RttEstimator {
         (base * (1 << self.backoff)).min(MAX_RTO)
     }
 
-    /// How long after the last transmission a tail loss probe goes out (RFC 8985 section 7.2, with
-    /// the variation instead of the worst-case delayed acknowledgement: a probe too many costs one
-    /// packet, a timeout costs the session a fifth of a second). `None` where the timeout itself
-    /// comes first or nothing was measured.
-    pub(super) fn probe_timeout(&self) -> Option<Duration> {
+    /// How long after the last transmission a tail loss probe goes out (RFC 8985 section 7.2): later
+    /// for a single segment, whose acknowledgement the target may delay. `None` where the timeout
+    /// itself comes first or nothing was measured.
+    pub(super) fn probe_timeout(&self, is_single: bool) -> Option<Duration> {
         let srtt_us = self.srtt_us?;
         let timeout = Duration::from_micros(2 * u64::from(srtt_us) + 4 * u64::from(self.rttvar_us));
-        let timeout = timeout.max(MIN_PROBE);
+        let delay = if is_single {
+            DELAYED_ACK
+        } else {
+            Duration::ZERO
+        };
+        let timeout = timeout.max(MIN_PROBE) + delay;
         (self.backoff == 0 && timeout < self.rto()).then_some(timeout)
     }
 }
@@ -110,10 +116,11 @@ mod tests {
     #[test]
     fn a_probe_only_comes_before_the_timeout() {
         let mut estimator = RttEstimator::default();
-        assert_eq!(estimator.probe_timeout(), None);
+        assert_eq!(estimator.probe_timeout(false), None);
         estimator.sample(Duration::from_micros(200));
-        assert_eq!(estimator.probe_timeout(), Some(MIN_PROBE));
+        assert_eq!(estimator.probe_timeout(false), Some(MIN_PROBE));
+        assert_eq!(estimator.probe_timeout(true), Some(MIN_PROBE + DELAYED_ACK));
         estimator.back_off();
-        assert_eq!(estimator.probe_timeout(), None);
+        assert_eq!(estimator.probe_timeout(false), None);
     }
 }

@@ -263,12 +263,12 @@ fn a_lost_request_is_probed_soon_and_resent_with_back_off() {
     let mut t = Trace::established();
     t.push(50).run(&[
         "1 > P. 1:51 ack 1",
-        "20 -",
-        "21 > P. 1:51 ack 1",
-        "220 -",
-        "221 > P. 1:51 ack 1",
-        "620 -",
-        "621 > P. 1:51 ack 1",
+        "60 -",
+        "61 > P. 1:51 ack 1",
+        "260 -",
+        "261 > P. 1:51 ack 1",
+        "660 -",
+        "661 > P. 1:51 ack 1",
         "700 < P. 1:11 ack 51",
         "700 -",
     ]);

@@ -3,7 +3,7 @@
 use super::{HomeNews, Notice, Opening, Replay, SessionKey};
 use crate::ledger::DropReason;
 use crate::output::SessionRecord;
-use crate::session::{Carried, Fate, Home, Load};
+use crate::session::{Fate, Load};
 use crate::time::Instant;
 
 impl Replay {
@@ -93,6 +93,7 @@ impl Replay {
         };
         let after = session.load();
         let home = session.home.take();
+        let rtt = session.rtt();
         let opening = Opening {
             client: session.client,
             target: session.tuple().destination,
@@ -103,7 +104,18 @@ impl Replay {
         };
         self.load.replace(before, after);
         match self.open(now, opening) {
-            Ok(successor) => self.hand_over(now, key, successor, home, carried),
+            Ok(successor) => {
+                self.touch(successor, |session, replay| {
+                    session.client_established(rtt);
+                    session.adopt(now, carried, replay.ledger);
+                });
+                if let Some(home) = home {
+                    self.news.push_back(HomeNews::Moved {
+                        home,
+                        session: successor,
+                    });
+                }
+            }
             Err(reason) => {
                 self.ledger.bytes.drop(reason, carried.byte_count());
                 self.ledger.requests.drop(reason, carried.request_count());
@@ -116,26 +128,6 @@ impl Replay {
                     });
                 }
             }
-        }
-    }
-
-    fn hand_over(
-        &mut self,
-        now: Instant,
-        key: SessionKey,
-        successor: SessionKey,
-        home: Option<Home>,
-        carried: Carried,
-    ) {
-        self.touch(successor, |session, replay| {
-            session.client_established(std::time::Duration::ZERO);
-            session.adopt(now, carried, replay.ledger);
-        });
-        if let Some(home) = home {
-            self.news.push_back(HomeNews::Moved {
-                home,
-                session: successor,
-            });
         }
         self.finish(now, key);
     }

@@ -1,6 +1,6 @@
 //! The sender's one timer: retransmission, tail loss probe or window probe.
 
-use super::{Sender, TimerKind};
+use super::{RangeSet, Sender, TimerKind};
 use crate::time::Instant;
 
 impl Sender {
@@ -27,6 +27,8 @@ impl Sender {
                 self.congestion_window = self.mss;
                 self.next = self.una;
                 self.recovery = None;
+                // A receiver may have thrown away what it reported (RFC 2018 section 8).
+                self.sacked = RangeSet::default();
                 self.duplicate_acks = 0;
                 self.timed = None;
                 self.rtt.back_off();
@@ -45,7 +47,8 @@ impl Sender {
     }
 
     pub(super) fn start_timer(&mut self, now: Instant) {
-        self.timer = Some(match self.rtt.probe_timeout() {
+        let is_single = self.max - self.una <= u64::from(self.mss);
+        self.timer = Some(match self.rtt.probe_timeout(is_single) {
             Some(timeout) if self.recovery.is_none() => (TimerKind::Probe, now + timeout),
             _ => (TimerKind::Retransmit, now + self.rtt.rto()),
         });

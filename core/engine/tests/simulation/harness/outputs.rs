@@ -149,6 +149,8 @@ impl Simulation<'_> {
             "{} bytes are over the MTU of {mtu}: {header}",
             packet.len()
         );
+        // What the target answered now, nobody would catch.
+        assert!(self.tunnel.is_up(), "the tunnel is down: {header}");
         self.registrations.check_packet(&header);
         for arrival_us in self.to_target.carry(self.now_us) {
             self.queue

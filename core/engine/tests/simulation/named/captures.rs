@@ -240,11 +240,7 @@ fn holes_in_the_capture() {
         };
         let expected = Expected {
             streams: Streams::Pieces,
-            drops: &[
-                DropReason::CaptureGap,
-                DropReason::ReassemblyLimit,
-                DropReason::JoinedLate,
-            ],
+            drops: &[DropReason::CaptureGap, DropReason::JoinedLate],
         };
         let outcomes = simulate("holes", expected, |scenario, rng| {
             let mix = Mix {

@@ -266,11 +266,7 @@ fn the_idle_timeout() {
 
 #[test]
 fn the_session_timeout() {
-    let drops = [
-        DropReason::SessionTimeout,
-        DropReason::GateTimeout,
-        DropReason::TargetSilent,
-    ];
+    let drops = [DropReason::GateTimeout, DropReason::TargetSilent];
     let outcomes = simulate("session timeout", pieces(&drops), |scenario, rng| {
         scenario.engine.session_timeout = Duration::from_secs(20);
         scenario.target.service_us = 3_600 * SECOND_US;
@@ -286,7 +282,7 @@ fn the_session_timeout() {
 
 #[test]
 fn a_syn_ack_later_than_the_session_timeout() {
-    let drops = [DropReason::SessionTimeout, DropReason::TargetSilent];
+    let drops = [DropReason::TargetSilent];
     let outcomes = simulate("SYN-ACK too late", pieces(&drops), |scenario, rng| {
         scenario.engine.session_timeout = Duration::from_secs(5);
         scenario.target.listening = Listening::Accepts {
