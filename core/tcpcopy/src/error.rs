@@ -116,6 +116,9 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key file is no secret.
+    #[error("the key file {0} can be read or written by others")]
+    KeyFileExposed(PathBuf),
     /// The user to become does not exist.
     #[error("there is no user '{0}' to become")]
     NoUser(String),
@@ -221,6 +224,7 @@ impl StartError {
                  or allow a tunnel open to everyone with --insecure on both"
             }
             Self::Key { .. } => "make one with 'intercept --generate-key'",
+            Self::KeyFileExposed(path) => return Some(format!("chmod 600 {}", path.display())),
             Self::NoUser(_) => "name an existing user with --user, or keep root with --user root",
             Self::BecomeUser { .. } => "start as root, or leave --user out",
             Self::Capability { program, .. } => {

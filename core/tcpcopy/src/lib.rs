@@ -2,7 +2,8 @@
 //!
 //! - [`options`], [`transfer`], [`pool`], [`host`]: the command line and its small grammars
 //! - [`config`], [`checks`]: what the options mean together, and what is refused
-//! - [`start`]: everything opened in the right order, then privileges dropped
+//! - [`start`]: everything opened in the right order, then privileges dropped; [`key_file`]: the
+//!   key for the tunnels
 //! - [`shard`]: one thread with its rings, engine, tunnels and sender; [`tunnel`]: its way to
 //!   intercept
 //! - [`supervise`]: the main thread: signals, figures, the end
@@ -17,6 +18,7 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod host;
+pub mod key_file;
 pub mod logging;
 pub mod options;
 pub mod pool;

@@ -18,8 +18,9 @@ const MOST_PORT_SHIFT: i64 = 1023;
 const MOST_SHARDS: i64 = 64;
 /// Most tunnel connections to one intercept; each costs both ends a socket and its buffers.
 const MOST_TUNNELS: i64 = 16;
-/// Most MiB of capture ring per shard; the kernel locks them in memory.
-const MOST_RING_MB: i64 = 4096;
+/// Most MiB of capture ring per shard; the kernel locks them in memory, and counts their bytes in 32
+/// bits.
+const MOST_RING_MB: i64 = 4095;
 /// Fewest MiB for captured data.
 const LEAST_MEMORY_MB: i64 = 16;
 /// Smallest IP packet size every IPv4 host must accept (RFC 791), in bytes.
@@ -170,7 +171,7 @@ pub struct Options {
     pub seed: Option<u64>,
 
     /// Where intercept runs: HOST[:PORT], several with commas; every session is registered with all
-    /// of them. Default: at each target's address
+    /// of them, and all of them must be there. Default: at each target's address
     #[arg(help_heading = INTERCEPT,
         short = 's',
         long,
@@ -333,6 +334,7 @@ mod tests {
             "-x 80-a:80 -p 0",
             "-x 80-a:80 -p 65536",
             "-x 80-a:80 -B 0",
+            "-x 80-a:80 -B 4096",
             "-x 80-a:80 -m 15",
             "-x 80-a:80 -C 17",
             "-x 80-a:80 -t 0",

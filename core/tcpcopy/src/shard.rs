@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! rings ─▶ engine ─▶ sender          a turn of the loop:
-//!           ▲ │                      1. capture, all that is there
+//!           ▲ │                      1. capture, all that is there, at most a lap
 //! tunnels ──┘ └────▶ tunnels         2. what intercept reports, and time
 //!                                    3. outputs, a bounded number of them
 //! ```
 //! Capture goes first and whole, outputs go in bounded portions between, so a ring never overflows
 //! because the shard is busy sending; what can't be sent yet waits in the engine, within its memory
-//! budget. The clock is read once a turn. A shard sleeps only when nothing is left to do.
+//! budget. All of a turn happens at one time, read from the clock at its begin. A shard sleeps only
+//! when nothing is left to do.
 
 mod capture;
 mod outputs;
@@ -27,7 +28,7 @@ use crate::statistics::Snapshot;
 use crate::tunnel::{Tunnel, TunnelEvent};
 use crate::wake::clear;
 use capture::CaptureSource;
-use outputs::Outputs;
+use outputs::{Next, Outputs};
 
 /// How long an intercept may be away before the program ends, without `-L`. Longer than intercept
 /// takes to be restarted, shorter than a test run is worth without its answers.
@@ -144,7 +145,7 @@ impl Shard {
             let now = Instant::now();
             self.obey(now, &mut report);
             let time = self.engine_time(now);
-            self.capture.read(&mut self.engine, time);
+            let more_captured = self.capture.read(&mut self.engine, time);
             if tunnel_ready || self.tunnel.next_timeout() <= now {
                 self.read_tunnel(now);
                 self.check_loss(now);
@@ -160,10 +161,13 @@ impl Shard {
                 self.tunnel.farewell();
                 return self.lost.take().unwrap_or(End::Stopped);
             }
+            let next = if more_captured { Next::More } else { next };
             if next.is_drained() && self.engine.gauges().hurried_sessions == 0 {
                 self.pause();
             }
-            match self.sleep(now, next.sleep(time)) {
+            // The turn and the pause have taken their time.
+            let now = Instant::now();
+            match self.sleep(now, next.sleep(self.engine_time(now))) {
                 Ok(ready) => tunnel_ready = ready,
                 Err(error) => return End::Failed(format!("can't wait for events: {error}")),
             }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use intercept_lib::tunnel::{Security, TunnelKey};
+use intercept_lib::tunnel::Security;
 use tcpcopy_engine::{Engine, EngineConfig, Mapping, Ownership};
 use tcpcopy_net::NetError;
 use tcpcopy_net::filter::{CaptureFilter, Directions, FilterError, OriginFilter};
@@ -20,6 +20,7 @@ use crate::config::{Config, Surroundings};
 use crate::daemon::{self, PidFile};
 use crate::error::StartError;
 use crate::host::system_resolver;
+use crate::key_file;
 use crate::logging::LogSink;
 use crate::options::Options;
 use crate::privileges::{self, Privileges};
@@ -181,13 +182,7 @@ fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
     let Some(path) = key_file else {
         return Ok(Security::Insecure);
     };
-    let wrong = |reason: String| StartError::Key {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let key = TunnelKey::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    Ok(Security::Key(key))
+    key_file::read(path).map(Security::Key)
 }
 
 fn filter(config: &Config) -> Result<CaptureFilter, StartError> {

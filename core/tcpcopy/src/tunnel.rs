@@ -1,8 +1,9 @@
 //! A shard's tunnels to all intercepts: one answer for the engine, whoever it comes from.
 //!
 //! Every session is registered with every intercept, since any of them may see the target's
-//! answers. With several tunnels to one intercept, the session's number says which of them it uses.
-//! An intercept counts as up when all its tunnels are.
+//! answers. So all of them must be there: what a missing one does not hold back, the target sends
+//! to real clients. With several tunnels to one intercept, the session's number says which of them
+//! it uses. An intercept counts as up when all its tunnels are.
 
 mod link;
 
@@ -27,11 +28,11 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// What the engine hears of its tunnels.
 #[derive(Debug)]
 pub enum TunnelEvent<'a> {
-    /// An intercept is up, for the first time or again: register every live session.
+    /// All intercepts are up, for the first time or again: register every live session.
     Up,
-    /// No intercept is up.
+    /// They no longer are: what was registered or asked for counts no more.
     Down,
-    /// The session is registered with every intercept that is up.
+    /// The session is registered with every intercept.
     Confirmed(u64),
     /// An intercept can't take the session: its tuple belongs to another tcpcopy.
     Conflict(u64),
@@ -165,23 +166,24 @@ impl Tunnel {
         }
     }
 
-    /// Whether some intercept is up.
+    /// Whether all intercepts are up.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.router.any_up()
+        self.router.all_up()
     }
 
-    /// Registers a session with every intercept that is up; [`TunnelEvent::Confirmed`] follows.
-    /// Without any, [`TunnelEvent::Up`] will ask for it again.
+    /// Registers a session with every intercept; [`TunnelEvent::Confirmed`] follows. While not all
+    /// are up this does nothing: [`TunnelEvent::Up`] will ask for it again.
     pub fn register(&mut self, registration: &Registration) {
-        let mut asked = 0;
-        for (index, peer) in self.router.peers.iter().enumerate() {
-            let link = self.router.link_of(index, registration.session);
-            if self.router.is_up(peer) && self.links[link].register(registration) {
-                asked |= 1 << index;
-            }
+        if !self.is_usable() {
+            return;
         }
-        self.router.await_answers(registration.session, asked);
+        for index in 0..self.router.peers.len() {
+            let link = self.router.link_of(index, registration.session);
+            // A link that refuses has just broken; its next event makes the tunnel go down.
+            self.links[link].register(registration);
+        }
+        self.router.await_answers(registration.session);
     }
 
     /// Reports the end of a session to every intercept.
@@ -318,17 +320,18 @@ impl Router {
         peer.links_up == self.per_intercept
     }
 
-    fn any_up(&self) -> bool {
-        self.peers.iter().any(|peer| self.is_up(peer))
+    fn all_up(&self) -> bool {
+        self.peers.iter().all(|peer| self.is_up(peer))
     }
 
     fn link_of(&self, peer: usize, session: u64) -> usize {
         peer * self.per_intercept + (session % self.per_intercept as u64) as usize
     }
 
-    fn await_answers(&mut self, session: u64, asked: u32) {
-        if self.peers.len() > 1 && asked != 0 {
-            self.awaiting.insert(session, asked);
+    fn await_answers(&mut self, session: u64) {
+        if self.peers.len() > 1 {
+            let everyone = (0..self.peers.len()).fold(0, |bits, index| bits | 1 << index);
+            self.awaiting.insert(session, everyone);
         }
     }
 
@@ -366,7 +369,11 @@ impl Router {
         }
     }
 
+    /// Notes the answer of an intercept; whether it was the last that was missing.
     fn all_answered(&mut self, index: usize, session: u64) -> bool {
+        if !self.all_up() {
+            return false;
+        }
         if self.peers.len() == 1 {
             return true;
         }
@@ -391,7 +398,9 @@ impl Router {
                 away_ms,
                 "the tunnel to intercept is up"
             );
-            sink(TunnelEvent::Up);
+            if self.all_up() {
+                sink(TunnelEvent::Up);
+            }
         }
     }
 
@@ -403,6 +412,7 @@ impl Router {
         was_up: bool,
         sink: &mut impl FnMut(TunnelEvent<'_>),
     ) {
+        let were_all_up = self.all_up();
         let peer = &mut self.peers[index];
         let peer_was_up = peer.links_up == self.per_intercept;
         peer.links_up -= usize::from(was_up);
@@ -417,25 +427,10 @@ impl Router {
             let intercept = peer.name.as_str();
             tracing::warn!(intercept, %reason, away_s, held_back, "no tunnel to intercept");
         }
-        if peer_was_up {
-            self.answer_for_lost(index, sink);
-        }
-    }
-
-    /// What only a lost intercept had still to answer is complete without it; if it was the last
-    /// that was up, nothing is.
-    fn answer_for_lost(&mut self, index: usize, sink: &mut impl FnMut(TunnelEvent<'_>)) {
-        if !self.any_up() {
+        if were_all_up {
             self.awaiting.clear();
-            return sink(TunnelEvent::Down);
+            sink(TunnelEvent::Down);
         }
-        self.awaiting.retain(|session, missing| {
-            *missing &= !(1 << index);
-            if *missing == 0 {
-                sink(TunnelEvent::Confirmed(*session));
-            }
-            *missing != 0
-        });
     }
 }
 

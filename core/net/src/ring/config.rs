@@ -105,12 +105,14 @@ impl RingConfig {
                     .to_owned(),
             ));
         }
-        let too_large = |_| NetError::InvalidConfig("the ring is larger than 4 GiB".to_owned());
+        let too_large =
+            |_| NetError::InvalidConfig("the ring is not smaller than 4 GiB".to_owned());
         let block_count = u32::try_from(block_count).map_err(too_large)?;
         let block_bytes = u32::try_from(self.block_bytes).map_err(too_large)?;
         let ring_bytes = block_count.checked_mul(block_bytes);
-        let ring_bytes = ring_bytes
-            .ok_or_else(|| NetError::InvalidConfig("the ring is larger than 4 GiB".to_owned()))?;
+        let ring_bytes = ring_bytes.ok_or_else(|| {
+            NetError::InvalidConfig("the ring is not smaller than 4 GiB".to_owned())
+        })?;
         Ok(libc::tpacket_req3 {
             tp_block_size: block_bytes,
             tp_block_nr: block_count,

@@ -115,6 +115,13 @@ impl CaptureRing {
         })
     }
 
+    /// How many blocks the ring has: after so many calls of [`Self::next_block`] a reader has seen
+    /// all that was there at the first.
+    #[must_use]
+    pub fn block_count(&self) -> usize {
+        self.memory.block_count()
+    }
+
     /// The kernel's counters, summed up since the ring was opened.
     ///
     /// # Errors

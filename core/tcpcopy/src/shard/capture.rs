@@ -29,10 +29,17 @@ impl CaptureSource {
         &self.rings
     }
 
-    /// Gives the engine everything the kernel has handed over.
-    pub(super) fn read(&mut self, engine: &mut Engine, time: tcpcopy_engine::Instant) {
+    /// Gives the engine what the kernel has handed over, of each ring at most one lap: all that was
+    /// there at the call. The answer is whether there may be more by now, since the kernel can fill
+    /// a ring as fast as it is read, and nothing else would ever get its turn.
+    pub(super) fn read(&mut self, engine: &mut Engine, time: tcpcopy_engine::Instant) -> bool {
+        let mut may_have_more = false;
         for ring in &mut self.rings {
-            while let Some(block) = ring.next_block() {
+            let mut left = ring.block_count();
+            while left > 0
+                && let Some(block) = ring.next_block()
+            {
+                left -= 1;
                 for packet in &block {
                     match Segment::parse(packet.packet) {
                         Ok(segment) => engine.segment(time, &segment),
@@ -40,7 +47,9 @@ impl CaptureSource {
                     }
                 }
             }
+            may_have_more |= left == 0;
         }
+        may_have_more
     }
 
     /// Tells the engine what the kernel has dropped since the last call.

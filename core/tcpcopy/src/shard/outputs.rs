@@ -14,10 +14,10 @@ pub(super) struct Outputs {
     sender: RawSender,
 }
 
-/// What is left after a portion of outputs.
+/// What is left to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// More outputs wait.
+    /// Something that waits already.
     More,
     /// Nothing, until then or until the next input.
     Until(Option<Instant>),

@@ -197,7 +197,7 @@ fn with_several_tunnels_the_session_number_chooses() {
 fn every_intercept_has_to_confirm() {
     let (mut quick, mut slow) = (Server::new(true), Server::new(false));
     let mut tunnel = tunnel(&[&quick, &slow], 1);
-    assert_eq!(up(&mut tunnel, &mut [&mut quick, &mut slow]), ["Up", "Up"]);
+    assert_eq!(up(&mut tunnel, &mut [&mut quick, &mut slow]), ["Up"]);
     tunnel.register(&registration(9));
     let heard = run(
         &mut tunnel,
@@ -213,7 +213,7 @@ fn every_intercept_has_to_confirm() {
 }
 
 #[test]
-fn a_lost_intercept_needs_not_confirm() {
+fn without_one_intercept_nothing_is_confirmed() {
     let (mut quick, mut slow) = (Server::new(true), Server::new(false));
     let mut tunnel = tunnel(&[&quick, &slow], 1);
     up(&mut tunnel, &mut [&mut quick, &mut slow]);
@@ -226,16 +226,70 @@ fn a_lost_intercept_needs_not_confirm() {
             confirmed && !servers[1].registered.is_empty()
         },
     );
-    drop(slow);
+    slow.links.clear();
     let heard = run(&mut tunnel, &mut [&mut quick], |_, _, heard| {
         !heard.is_empty()
     });
-    assert_eq!(heard, ["Confirmed(9)"]);
-    assert!(tunnel.is_usable());
+    assert_eq!(heard, ["Down"]);
+    assert!(!tunnel.is_usable() && tunnel.router.awaiting.is_empty());
     assert_eq!(
         (tunnel.counters().losses, tunnel.counters().intercepts_up),
         (1, 1)
     );
+    tunnel.register(&registration(10));
+    let heard = up(&mut tunnel, &mut [&mut quick, &mut slow]);
+    assert_eq!(heard, ["Up"], "and session 9 is not answered for");
+    assert_eq!(quick.registered, [(0, 9)], "and 10 has to ask again");
+    slow.confirms = true;
+    tunnel.register(&registration(9));
+    let heard = run(&mut tunnel, &mut [&mut quick, &mut slow], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(heard, ["Confirmed(9)"]);
+}
+
+#[test]
+fn an_answer_that_comes_while_another_intercept_is_away_does_not_count() {
+    let (mut here, mut away) = (Server::new(false), Server::new(true));
+    let mut tunnel = tunnel(&[&here, &away], 1);
+    up(&mut tunnel, &mut [&mut here, &mut away]);
+    tunnel.register(&registration(9));
+    run(
+        &mut tunnel,
+        &mut [&mut here, &mut away],
+        |tunnel, servers, _| {
+            let confirmed = tunnel.router.awaiting.get(&9) == Some(&0b01);
+            confirmed && !servers[0].registered.is_empty()
+        },
+    );
+    drop(away);
+    run(&mut tunnel, &mut [&mut here], |_, _, heard| {
+        heard == ["Down"]
+    });
+    here.links[0].1.confirm(1);
+    let mut batch = ReplyBatch::default();
+    batch.push(9, 100, &[0x50; 20]);
+    here.links[0].1.send_replies(&batch);
+    let heard = run(&mut tunnel, &mut [&mut here], |_, _, heard| {
+        !heard.is_empty()
+    });
+    assert_eq!(
+        heard,
+        ["reply to 9 of 100"],
+        "what came before it is not heard"
+    );
+}
+
+#[test]
+fn one_of_several_tunnels_lost_is_the_intercept_lost() {
+    let mut server = Server::new(true);
+    let mut tunnel = tunnel(&[&server], 2);
+    up(&mut tunnel, &mut [&mut server]);
+    server.links.remove(0);
+    let heard = run(&mut tunnel, &mut [&mut server], |tunnel, _, heard| {
+        !heard.is_empty() && tunnel.is_usable()
+    });
+    assert_eq!(heard, ["Down", "Up"]);
 }
 
 #[test]
