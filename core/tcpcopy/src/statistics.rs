@@ -85,7 +85,7 @@ pub fn log(now: &Snapshot, before: &Snapshot) {
     let Snapshot { ledger, gauges, .. } = now;
     let connections = &ledger.connections;
     let dropped = |reason: DropReason| connections.dropped[reason];
-    let obsolete = dropped(DropReason::SessionTimeout) + dropped(DropReason::IdleTimeout);
+    let obsolete = dropped(DropReason::TargetSilent) + dropped(DropReason::IdleTimeout);
     let released = connections.captured.saturating_sub(connections.in_flight());
     tracing::info!(
         "active:{},rel:{released},obs del:{obsolete}",

@@ -174,6 +174,32 @@ fn intercept_fails_closed_comes_back_and_is_cleaned_up_after() {
 }
 
 #[test]
+fn nothing_leaks_when_intercept_is_stopped_and_started_under_load() {
+    let Some(mut replay) = Replay::start(Setup::new(Mode::Target)) else {
+        return;
+    };
+    let mut watch = watch(&replay);
+    let load = Wrk::keep_alive(replay.server(), 32, load_time() * 3).at_rate(1_000);
+    let mut load = load.spawn(replay.lab.host("client")).unwrap();
+    let is_running = |replay: &Replay, more_than: u64| {
+        wait_until("the replay to run", TIMEOUT, || {
+            replay.target.request_count().unwrap() > more_than
+        })
+        .unwrap();
+    };
+    is_running(&replay, 500);
+    let stopped = replay.intercept.terminate(TIMEOUT).unwrap();
+    assert!(stopped.status.success());
+    assert!(target_answers(&replay), "its rules are gone");
+    let before = replay.target.request_count().unwrap();
+    replay.restart_intercept();
+    is_running(&replay, before + 500);
+    load.wait(TIMEOUT).unwrap();
+    replay.finish();
+    assert_silence(&mut watch);
+}
+
+#[test]
 fn an_ordinary_end_of_intercept_takes_its_rules_away() {
     let Some(mut replay) = Replay::start(Setup::new(Mode::Target)) else {
         return;
