@@ -28,18 +28,33 @@ pub(crate) enum Error {
     },
     /// Another process has the queue.
     #[error(
-        "queue {0} is in use by another process\n\nhint: /proc/net/netfilter/nfnetlink_queue \
-         lists the queues that are taken; choose another with --queue"
+        "queue {0} is in use by another process\n\nhint: if that is an intercept, use it: one \
+         serves many ports and many tcpcopy instances; else choose another queue with --queue \
+         (/proc/net/netfilter/nfnetlink_queue lists those taken)"
     )]
     QueueInUse(u16),
     /// Another process listens there.
     #[error(
-        "cannot listen on {address}: the address is in use\n\nhint: another intercept may run \
-         already; choose another port with --listen-port"
+        "cannot listen on {address}: the address is in use\n\nhint: if another intercept runs \
+         already, use it: one serves many ports and many tcpcopy instances; else choose another \
+         port with --listen-port"
     )]
     AddressInUse {
         /// Where.
         address: SocketAddr,
+    },
+    /// Another intercept has rules for one of the ports.
+    #[error(
+        "another intercept has a rule for port {port} (its comment is {comment}), and of two only \
+         one would see the packets\n\nhint: one intercept serves many ports and many tcpcopy \
+         instances: name all ports with its --port; if the other one is dead, remove its rules \
+         with intercept --cleanup"
+    )]
+    PortTaken {
+        /// The port.
+        port: String,
+        /// The comment of the other one's rule, with the number of its queue.
+        comment: String,
     },
     /// A key file that should not be used.
     #[error(

@@ -25,6 +25,7 @@ pub(crate) struct JournalFile {
     _lock: Flock<File>,
     file: File,
     len: u64,
+    /// 0 when something is missing in it.
     rewrite_at: u64,
 }
 
@@ -76,17 +77,20 @@ impl JournalFile {
         })
     }
 
-    /// Appends records with one write.
+    /// Appends records with one write. What fails leaves the journal due to be rewritten.
     pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
         if !records.is_empty() {
-            self.file.write_all(records)?;
+            if let Err(error) = self.file.write_all(records) {
+                self.rewrite_at = 0;
+                return Err(error);
+            }
             self.len += records.len() as u64;
         }
         Ok(())
     }
 
-    /// Whether the journal has grown so much that [`Self::replace`] is worth it.
-    pub(crate) const fn is_overgrown(&self) -> bool {
+    /// Whether [`Self::replace`] is due: the journal has grown too much, or something is missing.
+    pub(crate) const fn wants_rewrite(&self) -> bool {
         self.len >= self.rewrite_at
     }
 
@@ -179,6 +183,15 @@ mod tests {
         let mut second = table();
         let journal = JournalFile::open(&dir, 0, &mut second).unwrap();
         assert_eq!(second.counts().tombstones, 2);
+        let mut journal = journal;
+        assert!(!journal.wants_rewrite());
+        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        journal.append(b"lost").unwrap_err();
+        assert!(journal.wants_rewrite(), "at once, and until it succeeds");
+        snapshot.clear();
+        second.snapshot(&mut snapshot);
+        journal.replace(&snapshot).unwrap();
+        assert!(!journal.wants_rewrite());
         journal.remove();
         let mut third = table();
         JournalFile::open(&dir, 0, &mut third).unwrap();

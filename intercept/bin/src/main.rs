@@ -57,8 +57,8 @@ use statistics::Statistics;
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(&options) {
+    let mut options = Options::parse();
+    match options.prepare().and_then(|()| run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if options.log_file.is_some() {
@@ -95,7 +95,8 @@ fn run(options: &Options) -> Result<(), Error> {
     )?;
 
     let (mut source, shared, journal) = open_source(options)?;
-    let rules = source.install_rules(options)?;
+    let mut rules = source.install_rules(options)?;
+    let mut ready = false;
     let outcome = (|| {
         let listeners = bound.listen()?;
         if options.daemon {
@@ -115,6 +116,8 @@ fn run(options: &Options) -> Result<(), Error> {
             statistics,
         )?;
         let mut threads = source.start(&shared)?;
+        rules.as_mut().map_or(Ok(()), InstalledRules::settle)?;
+        ready = true;
         tracing::info!(port = options.listen_port, "ready");
         server.run(&mut threads)?;
         server.shut_down();
@@ -125,14 +128,13 @@ fn run(options: &Options) -> Result<(), Error> {
     }
     match (outcome, rules) {
         (Ok(()), Some(rules)) => rules.remove().map(drop),
-        (Err(error @ Error::Stopped(..)), Some(_)) => {
+        (Err(error), Some(_)) if ready => {
             // Sessions may be alive at the target: the rules stay and keep their packets in.
             tracing::warn!("the rules stay; `intercept --cleanup` removes them");
             Err(error)
         }
         (Err(error), Some(rules)) => {
-            // The first error is the one to report.
-            let _ = rules.remove();
+            rules.undo();
             Err(error)
         }
         (outcome, None) => outcome,

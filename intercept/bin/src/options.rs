@@ -11,6 +11,10 @@ use crate::error::Error;
 
 /// Where the journal is kept unless told otherwise.
 const STATE_DIR: &str = "/run/intercept";
+/// Where the log goes in the background unless told otherwise.
+const DAEMON_LOG: &str = "/var/log/intercept.log";
+/// Longest time between two lines of statistics: a week.
+const MAX_INTERVAL_S: u64 = 7 * 24 * 3600;
 
 /// Catches what the target answers to replayed sessions and reports it to tcpcopy. All other
 /// packets of the target go their way.
@@ -136,10 +140,12 @@ pub(crate) struct Options {
     pub(crate) tombstone_s: u64,
 
     /// Seconds between two lines of statistics, 0 for none
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(0..=MAX_INTERVAL_S))]
     pub(crate) interval: u64,
 
-    /// Write the log to this file instead of standard error
+    /// Write the log to this file instead of standard error; default with -d:
+    /// /var/log/intercept.log
     #[arg(short = 'l', long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
 
@@ -157,6 +163,27 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Makes them fit for the background, where there is no standard error and another working
+    /// directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a path is relative and the working directory is not to be had.
+    pub(crate) fn prepare(&mut self) -> Result<(), Error> {
+        if !self.daemon {
+            return Ok(());
+        }
+        let log_file = self.log_file.get_or_insert_with(|| DAEMON_LOG.into());
+        for path in [log_file, &mut self.state_dir]
+            .into_iter()
+            .chain(&mut self.pid_file)
+        {
+            *path = std::path::absolute(&*path).map_err(|source| {
+                Error::io(format!("find {} from elsewhere", path.display()), source)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Checks what one option alone does not show.
     ///
     /// # Errors
@@ -263,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn in_the_background_paths_are_absolute_and_the_log_is_a_file() {
+        let mut options = parse("-d -P run/pid --state-dir state").unwrap();
+        options.prepare().unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(options.pid_file, Some(here.join("run/pid")));
+        assert_eq!(options.state_dir, here.join("state"));
+        assert_eq!(options.log_file, Some(DAEMON_LOG.into()));
+        let mut options = parse("-l log").unwrap();
+        options.prepare().unwrap();
+        assert_eq!(options.log_file, Some("log".into()));
+    }
+
+    #[test]
     fn lines_that_contradict_themselves() {
         for (line, complaint) in [
             ("-i eth0", "-i needs to know what to capture"),
@@ -272,6 +312,8 @@ mod tests {
             ("--queues 0", "--queues"),
             ("--insecure --key-file k", "cannot be used with"),
             ("--tombstone-s 0", "--tombstone-s"),
+            ("--interval 604801", "--interval"),
+            ("--interval 18446744073709551615", "--interval"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(complaint), "{line}: {error}");

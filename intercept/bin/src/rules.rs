@@ -3,6 +3,9 @@
 //! A rule carries a comment with the queue's number, by which it is found again. Rules are written
 //! just as `iptables -S` lists them, so that a wanted rule can be told from a stale one by its
 //! text; new ones are in place before stale ones go, so that nothing leaks in between.
+//!
+//! Of two rules that cover a packet only the first sees it: what a queue accepts does not come to
+//! the next rule. So two intercepts can't share a port.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -71,49 +74,73 @@ pub(crate) struct RuleSet {
     pub(crate) bypass: bool,
 }
 
+/// A rule as words after the chain's name.
+type Rule = Vec<String>;
+
 /// Rules that are in place; [`InstalledRules::remove`] takes them away. They stay when the process
 /// dies: then nothing passes, rather than what must not.
 #[derive(Debug)]
 pub(crate) struct InstalledRules {
     queue: u16,
+    /// What this run has inserted; other rules of the same queue were left by a killed one.
+    inserted: Vec<(Family, Rule)>,
+    /// What a killed run left and this one does not want.
+    stale: Vec<(Family, Rule)>,
 }
 
 impl RuleSet {
-    /// Puts the rules in place, and takes away other rules for the same queue.
+    /// Puts the rules in place. Other rules for the same queue stay until
+    /// [`InstalledRules::settle`].
     ///
     /// # Errors
-    /// [`Error::Rule`] with the command and what it said; what was installed before is removed.
+    /// [`Error::PortTaken`] when another intercept has rules for one of the ports; [`Error::Rule`]
+    /// with the command and what it said. What was inserted before is removed.
     pub(crate) fn install(&self) -> Result<InstalledRules, Error> {
-        let installed = InstalledRules { queue: self.queue };
+        let mut installed = InstalledRules {
+            queue: self.queue,
+            inserted: Vec::new(),
+            stale: Vec::new(),
+        };
         for family in Family::ALL.into_iter().filter(|family| family.exists()) {
-            if let Err(error) = self.install_family(family) {
-                // The first error is the one to report.
-                let _ = installed.remove();
+            if let Err(error) = self.install_family(family, &mut installed) {
+                installed.undo();
                 return Err(error);
             }
         }
         Ok(installed)
     }
 
-    fn install_family(&self, family: Family) -> Result<(), Error> {
+    fn install_family(&self, family: Family, installed: &mut InstalledRules) -> Result<(), Error> {
         let wanted = self.rules(family);
-        let is_ours = |comment: &str| comment == comment_of(self.queue);
-        let present: BTreeSet<Vec<String>> = match list(family, is_ours) {
-            Ok(rules) => rules.into_iter().collect(),
+        let present = match list(family, |comment| comment.starts_with(COMMENT)) {
+            Ok(rules) => rules,
             // Nothing is wanted of a command that may not be there.
             Err(_) if wanted.is_empty() => return Ok(()),
             Err(error) => return Err(error),
         };
+        let own = comment_of(self.queue);
+        let (present, others): (BTreeSet<Rule>, BTreeSet<Rule>) = present
+            .into_iter()
+            .partition(|rule| value(rule, "--comment") == Some(&own));
+        if let Some(other) = others
+            .iter()
+            .find(|other| wanted.iter().any(|rule| overlap(rule, other)))
+        {
+            return Err(Error::PortTaken {
+                port: value(other, "--sport").cloned().unwrap_or_default(),
+                comment: value(other, "--comment").cloned().unwrap_or_default(),
+            });
+        }
         for rule in wanted.iter().filter(|rule| !present.contains(*rule)) {
             change(family, "-I", rule)?;
+            installed.inserted.push((family, rule.clone()));
         }
-        for rule in present.iter().filter(|rule| !wanted.contains(rule)) {
-            change(family, "-D", rule)?;
-        }
+        let stale = present.into_iter().filter(|rule| !wanted.contains(rule));
+        installed.stale.extend(stale.map(|rule| (family, rule)));
         Ok(())
     }
 
-    fn rules(&self, family: Family) -> Vec<Vec<String>> {
+    fn rules(&self, family: Family) -> Vec<Rule> {
         let sources: Vec<Option<IpAddr>> = if self.addresses.is_empty() {
             vec![None]
         } else {
@@ -134,7 +161,7 @@ impl RuleSet {
         rules
     }
 
-    fn rule(&self, family: Family, source: Option<IpAddr>, port: u16) -> Vec<String> {
+    fn rule(&self, family: Family, source: Option<IpAddr>, port: u16) -> Rule {
         let mut words = Vec::new();
         if let Some(source) = source {
             words.extend(["-s".to_owned(), format!("{source}/{}", family.prefix_len())]);
@@ -161,6 +188,26 @@ impl RuleSet {
 }
 
 impl InstalledRules {
+    /// Takes away what a killed run left for the same queue and this one does not want: the start
+    /// has succeeded.
+    ///
+    /// # Errors
+    /// [`Error::Rule`].
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        self.stale
+            .drain(..)
+            .try_for_each(|(family, rule)| change(family, "-D", &rule))
+    }
+
+    /// Takes away what this run has inserted: the start has failed. What a killed run left stays
+    /// and keeps the packets of its sessions in.
+    pub(crate) fn undo(self) {
+        for (family, rule) in self.inserted {
+            // The error that made the start fail is the one to report.
+            let _ = change(family, "-D", &rule);
+        }
+    }
+
     /// Removes the rules.
     ///
     /// # Errors
@@ -196,12 +243,27 @@ fn remove_where(is_ours: impl Fn(&str) -> bool) -> Result<usize, Error> {
     outcome.map(|()| removed)
 }
 
+/// Whether there may be packets that both rules of ours cover.
+fn overlap(one: &[String], other: &[String]) -> bool {
+    let same_or_any = |name| match (value(one, name), value(other, name)) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    };
+    same_or_any("--sport") && same_or_any("-s")
+}
+
+/// The word after `name` in a rule.
+fn value<'r>(rule: &'r [String], name: &str) -> Option<&'r String> {
+    let at = rule.iter().position(|word| word == name)?;
+    rule.get(at + 1)
+}
+
 fn comment_of(queue: u16) -> String {
     format!("{COMMENT}{queue}")
 }
 
 /// The rules whose comment `is_ours`, as words after the chain's name.
-fn list(family: Family, is_ours: impl Fn(&str) -> bool) -> Result<Vec<Vec<String>>, Error> {
+fn list(family: Family, is_ours: impl Fn(&str) -> bool) -> Result<Vec<Rule>, Error> {
     let output = run(family, &["-S".to_owned(), CHAIN.to_owned()])?;
     Ok(output
         .lines()
@@ -210,14 +272,13 @@ fn list(family: Family, is_ours: impl Fn(&str) -> bool) -> Result<Vec<Vec<String
 }
 
 /// Reads a line of `iptables -S`; `None` unless it is a rule of ours.
-fn rule_of(line: &str, is_ours: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+fn rule_of(line: &str, is_ours: impl Fn(&str) -> bool) -> Option<Rule> {
     let words = split_words(line);
     let rule = match words.as_slice() {
         [append, chain, rule @ ..] if append == "-A" && chain == CHAIN => rule,
         _ => return None,
     };
-    let comment = rule.iter().position(|word| word == "--comment")?;
-    is_ours(rule.get(comment + 1)?).then(|| rule.to_vec())
+    is_ours(value(rule, "--comment")?).then(|| rule.to_vec())
 }
 
 /// Splits a line at blanks, with double quotes around words that hold blanks.
@@ -309,6 +370,20 @@ mod tests {
             ]
         );
         assert_eq!(texts(&special, Family::V6), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rules_that_share_packets_are_found() {
+        let first = |set: RuleSet| set.rules(Family::V4).swap_remove(0);
+        let at = |address: &str| RuleSet {
+            addresses: vec![address.parse().unwrap()],
+            ..set()
+        };
+        let any = first(set());
+        let (one, two) = (first(at("192.0.2.1")), first(at("192.0.2.2")));
+        assert!(overlap(&any, &one) && overlap(&two, &any) && overlap(&one, &one));
+        assert!(!overlap(&one, &two));
+        assert!(!overlap(&any, &set().rules(Family::V4)[1]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! - [`table`]: sessions, tombstones and verdicts
 //! - [`journal`]: the table's records on disk, as bytes
 //! - [`TargetSegment`]: what is read of a packet of the target
-//! - [`LogGate`]: one log line a minute at most
+//! - [`LogGate`]: a few log lines a minute at most
 //!
 //! Time and bytes come in as arguments; bytes, events and verdicts go out as return values. The
 //! one thing taken from outside is randomness: for ephemeral keys, drawn by the Noise library, and

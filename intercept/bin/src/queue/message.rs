@@ -65,12 +65,15 @@ impl Config {
 /// Verdicts on packets in the order of their arrival, as few messages as can say them.
 ///
 /// One message gives the same verdict to every packet up to a number, so a run of equal verdicts
-/// costs one message.
+/// costs one message. The kernel numbers packets from 1 on without gaps, so a number that is missed
+/// belongs to a packet that could not be read, or that the kernel has dropped already: it is
+/// dropped, lest the next verdict be its own.
 #[derive(Debug)]
 pub(super) struct Verdicts {
     queue: u16,
     messages: Vec<u8>,
     run: Option<(Verdict, u32)>,
+    last_id: u32,
 }
 
 impl Verdicts {
@@ -79,11 +82,21 @@ impl Verdicts {
             queue,
             messages: Vec::new(),
             run: None,
+            last_id: 0,
         }
     }
 
     /// Adds the verdict on the next packet.
     pub(super) fn push(&mut self, id: u32, verdict: Verdict) {
+        let missed_id = id.wrapping_sub(1);
+        if missed_id != self.last_id {
+            self.extend_run(missed_id, Verdict::Drop);
+        }
+        self.last_id = id;
+        self.extend_run(id, verdict);
+    }
+
+    fn extend_run(&mut self, id: u32, verdict: Verdict) {
         if self.run.is_some_and(|(before, _)| before != verdict) {
             self.end_run();
         }
@@ -270,6 +283,27 @@ mod tests {
         assert_eq!(read(&message), Some((Received::Answer(libc::EPERM), 36)));
     }
 
+    /// Verdicts (0 is drop, 1 is accept) with the last number of each run.
+    fn said(messages: &[u8]) -> Vec<(u32, u32)> {
+        let said = messages.chunks(32).map(|m| {
+            let number = |at: usize| u32::from_be_bytes(m[at..at + 4].try_into().unwrap());
+            (number(24), number(28))
+        });
+        said.collect()
+    }
+
+    #[test]
+    fn a_packet_that_could_not_be_read_is_dropped_whatever_follows() {
+        let mut verdicts = Verdicts::new(3);
+        for id in [1, 2, 5, 6] {
+            verdicts.push(id, Verdict::Accept);
+        }
+        assert_eq!(said(verdicts.messages()), [(1, 2), (0, 4), (1, 6)]);
+        verdicts.clear();
+        verdicts.push(8, Verdict::Accept);
+        assert_eq!(said(verdicts.messages()), [(0, 7), (1, 8)]);
+    }
+
     #[test]
     fn a_run_of_equal_verdicts_is_one_message() {
         let mut verdicts = Verdicts::new(3);
@@ -281,15 +315,10 @@ mod tests {
         verdicts.push(65, Verdict::Drop);
         verdicts.push(66, Verdict::Accept);
         verdicts.push(67, Verdict::Drop);
-        let messages = verdicts.messages();
-        let said: Vec<(u32, u32)> = messages
-            .chunks(32)
-            .map(|m| {
-                let number = |at: usize| u32::from_be_bytes(m[at..at + 4].try_into().unwrap());
-                (number(24), number(28))
-            })
-            .collect();
-        assert_eq!(said, [(0, 64), (0, 65), (1, 66), (0, 67)]);
+        assert_eq!(
+            said(verdicts.messages()),
+            [(0, 64), (0, 65), (1, 66), (0, 67)]
+        );
         verdicts.clear();
         assert!(verdicts.messages().is_empty());
     }

@@ -41,6 +41,7 @@ pub(crate) struct QueueOptions {
 pub(crate) struct Queue {
     number: u16,
     socket: OwnedFd,
+    copy_range: u32,
     buffers: Buffers,
     places: Vec<(usize, PacketPlace)>,
     verdicts: Verdicts,
@@ -69,6 +70,7 @@ impl Queue {
         let mut queue = Self {
             number,
             socket,
+            copy_range: COPY_HEADERS,
             buffers: Buffers::new(COPY_HEADERS),
             places: Vec::with_capacity(BATCH),
             verdicts: Verdicts::new(number),
@@ -85,16 +87,17 @@ impl Queue {
         } else {
             0
         };
-        for config in [
-            Config::CopyRange(COPY_HEADERS),
-            Config::MaxLength(options.max_length),
-            Config::Flags((libc::NFQA_CFG_F_GSO | fail_open) as u32),
-        ] {
-            queue.configure(config).map_err(failed)?;
-        }
         // Beyond net.core.rmem_max only with CAP_NET_ADMIN, which this process has.
         sockopt::set_socket_recv_buffer_size_force(&queue.socket, RECEIVE_BUFFER)
             .map_err(|errno| failed(errno.into()))?;
+        for config in [
+            Config::MaxLength(options.max_length),
+            Config::Flags((libc::NFQA_CFG_F_GSO | fail_open) as u32),
+            // The last, because it lets packets in; until then the kernel drops them.
+            Config::CopyRange(COPY_HEADERS),
+        ] {
+            queue.configure(config).map_err(failed)?;
+        }
         Ok(queue)
     }
 
@@ -106,23 +109,35 @@ impl Queue {
     /// Has whole packets copied from now on, or only headers.
     pub(crate) fn copy_payload(&mut self, wanted: bool) -> io::Result<()> {
         let range = if wanted { COPY_ALL } else { COPY_HEADERS };
-        if self.buffers.range == range {
+        if self.copy_range == range {
             return Ok(());
         }
-        self.buffers = Buffers::new(range);
+        self.copy_range = range;
+        // Packets copied under the old range may still wait, so the room never shrinks.
+        if self.buffers.slot_len < slot_len(range) {
+            self.buffers = Buffers::new(range);
+        }
         self.send(&Config::CopyRange(range).encode(self.number))
     }
 
     /// Waits for packets and takes all there are, up to a batch.
     pub(crate) fn receive(&mut self) -> io::Result<Batch> {
+        match self.take_batch() {
+            // Answers also come for verdicts on packets that are no longer there, as after the
+            // device they were to leave by has gone.
+            Ok(_) => Ok(Batch::Packets),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Batch::Overrun),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Batch::Packets),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for messages and takes all there are, up to a batch; returns the first answer.
+    fn take_batch(&mut self) -> io::Result<Option<i32>> {
         self.places.clear();
         self.verdicts.clear();
-        let count = match self.buffers.receive(&self.socket) {
-            Ok(count) => count,
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(Batch::Overrun),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Batch::Packets),
-            Err(error) => return Err(error),
-        };
+        let mut answer = None;
+        let count = self.buffers.receive(&self.socket)?;
         for datagram in 0..count {
             let mut at = 0;
             while let Some((received, len)) = message::read(
@@ -136,14 +151,15 @@ impl Queue {
                         place.bytes = at + place.bytes.start..at + place.bytes.end;
                         self.places.push((datagram, place));
                     }
-                    // Also comes for a verdict on a packet that is no longer there, as after the
-                    // device it was to leave by has gone.
-                    Received::Answer(_) | Received::Other => {}
+                    Received::Answer(code) => {
+                        answer.get_or_insert(code);
+                    }
+                    Received::Other => {}
                 }
                 at += len;
             }
         }
-        Ok(Batch::Packets)
+        Ok(answer)
     }
 
     /// The packets of the last batch, with their lengths on the wire.
@@ -170,18 +186,14 @@ impl Queue {
 
     fn configure(&mut self, config: Config) -> io::Result<()> {
         self.send(&config.encode(self.number))?;
-        // Packets may come before the answer once the queue is bound; they go without a verdict
-        // to the next owner, or time out with the connection. The rule is not there yet.
         loop {
-            let count = self.buffers.receive(&self.socket)?;
-            for datagram in 0..count {
-                match message::read(self.buffers.datagram(datagram)) {
-                    Some((Received::Answer(0), _)) => return Ok(()),
-                    Some((Received::Answer(code), _)) => {
-                        return Err(io::Error::from_raw_os_error(code));
-                    }
-                    _ => {}
-                }
+            let answer = self.take_batch()?;
+            // Rules that a killed run left bring packets before anybody judges them.
+            self.conclude(&vec![Verdict::Drop; self.places.len()])?;
+            match answer {
+                Some(0) => return Ok(()),
+                Some(code) => return Err(io::Error::from_raw_os_error(code)),
+                None => {}
             }
         }
     }
@@ -198,10 +210,14 @@ fn send(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
         .map_err(io::Error::from)
 }
 
+/// Room for a message with so many bytes of a packet.
+const fn slot_len(copy_range: u32) -> usize {
+    copy_range as usize + METADATA_LEN
+}
+
 /// Room for a batch of messages.
 #[derive(Debug)]
 struct Buffers {
-    range: u32,
     slot_len: usize,
     storage: Vec<u8>,
     lengths: [usize; BATCH],
@@ -209,9 +225,8 @@ struct Buffers {
 
 impl Buffers {
     fn new(range: u32) -> Self {
-        let slot_len = range as usize + METADATA_LEN;
+        let slot_len = slot_len(range);
         Self {
-            range,
             slot_len,
             storage: vec![0; BATCH * slot_len],
             lengths: [0; BATCH],

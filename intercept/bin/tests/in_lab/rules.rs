@@ -71,6 +71,25 @@ fn a_killed_intercept_lets_nothing_pass_until_it_is_back_or_cleaned_up() {
 }
 
 #[test]
+fn a_failed_start_leaves_the_rules_of_a_killed_run() {
+    let Some(bench) = Bench::new() else { return };
+    bench.intercept("--port 80,82").kill().unwrap();
+    let before = bench.rules();
+    let failing = bench.lab.write("ip6tables", "#!/bin/sh\nexit 1\n").unwrap();
+    let chmod = ["755", &failing];
+    bench.target().command("chmod").args(chmod).run().unwrap();
+    let dir = failing.strip_suffix("/ip6tables").unwrap();
+    let path = format!("PATH={dir}:{}", std::env::var("PATH").unwrap());
+    let start = [&path, env!("CARGO_BIN_EXE_intercept"), "--port", "80,81"];
+    let mut process = bench.target().command("env").args(start).spawn().unwrap();
+    let output = process.wait(SOON).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
+    assert!(output.stderr.contains("ip6tables"), "{}", output.stderr);
+    assert_eq!(bench.rules(), before);
+    assert!(!bench.serves(bench.nginx.ipv4()), "fails closed");
+}
+
+#[test]
 fn without_port_the_rule_is_the_users() {
     let Some(bench) = Bench::new() else { return };
     let rule = "-I OUTPUT -p tcp --sport 80 -j NFQUEUE --queue-num 0";

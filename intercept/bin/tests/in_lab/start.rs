@@ -48,8 +48,16 @@ fn what_is_taken_is_named() {
         "-b 203.0.113.1 -q 1 -p 1",
         &["cannot listen on 203.0.113.1:1"],
     );
+    refuses(
+        &bench,
+        "--port 81,80 -q 1 -p 1",
+        &["a rule for port 80", "intercept:0", "--cleanup"],
+    );
     refuses(&bench, "-q 1 -p 1 -i nosuch0 -F tcp", &["nosuch0"]);
     refuses(&bench, "-q 1 -p 1 -i lo -F nonsense!", &["nonsense!"]);
+    assert_eq!(bench.rules(), before);
+    let mut beside = bench.intercept("--port 81 -q 1 -p 1");
+    assert!(beside.terminate(SOON).unwrap().status.success());
     assert_eq!(bench.rules(), before);
 
     assert!(

@@ -131,6 +131,39 @@ fn a_peer_that_never_reads_delays_nobody() {
 }
 
 #[test]
+fn a_flood_without_a_hello_ends_in_time_and_delays_nobody() {
+    let Some(bench) = Bench::new() else { return };
+    let mut intercept = bench.intercept("--port 80");
+    let address = tunnel_at(std::net::Ipv4Addr::LOCALHOST);
+    let pings = [b"\xff\xfc".as_slice(), &b"\x04\x00\x00".repeat(0xfffc / 3)].concat();
+    let start = Instant::now();
+    let floods: Vec<_> = bench
+        .connect_many("target", address, 3)
+        .into_iter()
+        .map(|mut stream| {
+            let pings = pings.clone();
+            std::thread::spawn(move || {
+                stream.write_all(b"TcIn\x00\x01\x00\x00").unwrap();
+                while start.elapsed() < SOON && stream.write_all(&pings).is_ok() {}
+                start.elapsed()
+            })
+        })
+        .collect();
+    let mut client = bench.keep_alive(bench.nginx.ipv4());
+    let mut good = Peer::local(&bench, 2);
+    good.register(7, client.tuple());
+    client.request("/");
+    good.reply_with_payload(7);
+    for flood in floods {
+        let lasted = flood.join().unwrap();
+        assert!(lasted < SILENCE, "{lasted:?}");
+    }
+    good.idle(Duration::from_millis(200));
+    assert_eq!(good.down, None);
+    assert!(intercept.terminate(SOON).unwrap().status.success());
+}
+
+#[test]
 fn clear_text_is_for_the_loopback_unless_insecure_is_asked_for() {
     let Some(bench) = Bench::new() else { return };
     let outside = tunnel_at(bench.target().ipv4());

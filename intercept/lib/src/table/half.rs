@@ -162,6 +162,12 @@ impl<K: Key> Half<K> {
         self.tombstones.len()
     }
 
+    /// What counts against the table's limit: sessions, and entries of the ring, of which every
+    /// tombstone has one.
+    pub(super) fn entries(&self) -> usize {
+        self.sessions.len() + self.ring.len()
+    }
+
     pub(super) fn load(&mut self, tuple: FourTuple, iss: u32, now: Tick) {
         self.entomb(K::of(&tuple), iss, now, MAX_RESETS, true);
     }
@@ -174,6 +180,7 @@ impl<K: Key> Half<K> {
         &mut self,
         link: LinkId,
         entry: &Registration,
+        has_room: bool,
         yields: impl Fn(LinkId) -> bool,
     ) -> Result<(), Conflict> {
         let Registration {
@@ -196,6 +203,7 @@ impl<K: Key> Half<K> {
                     target_ack,
                 };
             }
+            Entry::Vacant(_) if !has_room => return Err(Conflict),
             Entry::Vacant(slot) => {
                 slot.insert(Live {
                     session,
@@ -214,9 +222,10 @@ impl<K: Key> Half<K> {
         if let Entry::Occupied(slot) = self.sessions.entry(key)
             && (slot.get().link, slot.get().session) == (link, entry.session)
         {
-            // The mirror closed or reset the connection itself.
+            // The mirror closed or reset the connection itself; a target that still talks has not
+            // heard of it, or not believed it, and is told.
             let live = slot.remove();
-            self.entomb(key, live.iss, now, 0, false);
+            self.entomb(key, live.iss, now, MAX_RESETS, false);
         }
     }
 

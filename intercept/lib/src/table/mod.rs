@@ -42,6 +42,9 @@ pub const DEFAULT_RESET_GRACE: Duration = Duration::from_secs(3);
 pub const RELOAD_GRACE: Duration = Duration::from_secs(10);
 /// Live sessions at most, some 300 MiB; registrations beyond are answered as conflicts.
 pub const MAX_SESSIONS: usize = 4 << 20;
+/// Live sessions and tombstones at most, some 600 MiB; new registrations beyond are answered as
+/// conflicts, so that no tombstone has to go before its time.
+pub const MAX_TUPLES: usize = 8 << 20;
 
 /// A tunnel connection; numbers are never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +113,8 @@ pub struct TableConfig {
     pub reset_grace: Duration,
     /// Whether journal records are wanted.
     pub journal: bool,
+    /// Live sessions and tombstones at most.
+    pub max_tuples: usize,
 }
 
 impl Default for TableConfig {
@@ -118,6 +123,7 @@ impl Default for TableConfig {
             tombstone: DEFAULT_TOMBSTONE,
             reset_grace: DEFAULT_RESET_GRACE,
             journal: true,
+            max_tuples: MAX_TUPLES,
         }
     }
 }
@@ -246,7 +252,8 @@ impl SessionTable {
     /// Registers a session on a link, or moves it there.
     ///
     /// # Errors
-    /// [`Conflict`] when the tuple is live on a living link of another instance.
+    /// [`Conflict`] when the tuple is live on a living link of another instance, or when it is new
+    /// and the table is full.
     pub fn register(&mut self, link: LinkId, entry: &Registration) -> Result<(), Conflict> {
         let links = &self.links;
         let instance = links.get(&link).map(|link| link.instance);
@@ -255,11 +262,11 @@ impl SessionTable {
                 .get(&owner)
                 .is_none_or(|owner| owner.sweep_at.is_some() || Some(owner.instance) == instance)
         };
-        let full = self.v4.sessions() + self.v6.sessions() >= MAX_SESSIONS;
+        let has_room = self.v4.sessions() + self.v6.sessions() < MAX_SESSIONS
+            && self.v4.entries() + self.v6.entries() < self.config.max_tuples;
         let result = match entry.tuple.source.address {
-            _ if full => Err(Conflict),
-            IpAddr::V4(_) => self.v4.register(link, entry, yields),
-            IpAddr::V6(_) => self.v6.register(link, entry, yields),
+            IpAddr::V4(_) => self.v4.register(link, entry, has_room, yields),
+            IpAddr::V6(_) => self.v6.register(link, entry, has_room, yields),
         };
         match result {
             Ok(()) => {

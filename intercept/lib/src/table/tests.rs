@@ -161,7 +161,7 @@ fn an_ended_session_is_dropped_until_its_target_has_been_quiet_for_long() {
     bench.unregister(link, 1, 0);
     for _ in 0..5 {
         bench.pass(DEFAULT_TOMBSTONE - Duration::from_secs(1));
-        assert_eq!(bench.packet(0, ACK, 5), LATE);
+        assert_eq!(bench.packet(0, ACK, 5).verdict(), Verdict::Drop);
     }
     bench.pass(2 * DEFAULT_TOMBSTONE);
     assert_eq!(bench.packet(0, ACK, 5), Judgement::Foreign);
@@ -176,7 +176,7 @@ fn a_real_client_that_takes_the_tuple_is_served() {
     bench.unregister(link, 1, 0);
     assert_eq!(
         bench.packet(0, SYN_ACK, ISS.wrapping_add(1)),
-        LATE,
+        late_reset(0, ISS.wrapping_add(1)),
         "the session's own SYN-ACK"
     );
     assert_eq!(bench.packet(0, SYN_ACK, 4711), Judgement::Foreign);
@@ -195,7 +195,7 @@ fn a_tuple_can_be_registered_again_after_its_end() {
         bench.table.register(link, &entry(n, 0)).unwrap();
         assert_eq!(bench.packet(0, ACK, 0), session(link, n));
         bench.unregister(link, n, 0);
-        assert_eq!(bench.packet(0, ACK, 0), LATE);
+        assert_eq!(bench.packet(0, ACK, 0), late_reset(0, 0));
         bench.pass(Duration::from_secs(1));
     }
     bench.pass(DEFAULT_TOMBSTONE);
@@ -302,6 +302,43 @@ fn a_link_of_the_same_shard_replaces_one_not_known_to_be_dead() {
     bench.table.link_down(bench.now, old);
     bench.pass(DEFAULT_RESET_GRACE);
     assert_eq!(bench.packet(0, ACK, 0), session(new, 1));
+}
+
+#[test]
+fn a_target_that_has_not_heard_of_the_end_is_told_but_not_for_ever() {
+    let mut bench = Bench::settled();
+    let link = bench.up(1);
+    bench.table.register(link, &entry(1, 0)).unwrap();
+    bench.unregister(link, 1, 0);
+    assert_eq!(bench.packet(0, RST, 9), LATE, "a RST needs no answer");
+    let fin_ack = TcpFlags::FIN | ACK;
+    for (flags, seq) in [(ACK, 9), (fin_ack, 9), (ACK, 10), (ACK, 11)] {
+        assert_eq!(bench.packet(0, flags, seq), late_reset(0, seq));
+    }
+    assert_eq!(bench.packet(0, ACK, 12), LATE, "told often enough");
+}
+
+#[test]
+fn a_full_table_takes_nothing_new_and_gives_up_no_tombstone() {
+    let mut bench = Bench::settled();
+    let config = TableConfig {
+        max_tuples: 4,
+        ..TableConfig::default()
+    };
+    bench.table = SessionTable::new(config, bench.now);
+    let link = bench.up(1);
+    // One tuple that comes and goes costs as much as many.
+    for n in 0..3 {
+        bench.table.register(link, &entry(n, 0)).unwrap();
+        bench.unregister(link, n, 0);
+    }
+    bench.table.register(link, &entry(5, 1)).unwrap();
+    assert_eq!(bench.table.register(link, &entry(6, 2)), Err(Conflict));
+    bench.table.register(link, &entry(7, 1)).unwrap();
+    assert_eq!(bench.packet(1, ACK, 0), session(link, 7), "it is not new");
+    assert_eq!(bench.packet(0, ACK, 0).verdict(), Verdict::Drop);
+    bench.pass(2 * DEFAULT_TOMBSTONE);
+    bench.table.register(link, &entry(6, 2)).unwrap();
 }
 
 #[test]

@@ -15,8 +15,9 @@ use crate::wire::Reader;
 
 /// Longest body of a frame that carries a number.
 const MAX_NUMBER_LEN: usize = 8;
-/// Bytes that may wait for a peer at all; beyond what replies may fill, answers fill it.
-const MAX_QUEUED: usize = MAX_QUEUED_REPLIES + (1 << 20);
+/// Bytes that may wait for a peer at all: the last batch of replies may go that far beyond its
+/// limit, and answers fill the rest.
+const MAX_QUEUED: usize = 2 * MAX_QUEUED_REPLIES + (1 << 20);
 
 /// What a link has to tell its server.
 #[derive(Debug, PartialEq, Eq)]
@@ -249,7 +250,12 @@ impl ServerLink {
     }
 
     fn answer(&mut self, kind: u8, count: u32) {
-        if self.phase == Phase::Up && count > 0 {
+        if self.phase != Phase::Up || count == 0 {
+            return;
+        }
+        if self.channel.queued() > MAX_QUEUED {
+            self.phase = Phase::Closed(CloseReason::Stalled);
+        } else {
             self.channel
                 .send(kind, MAX_NUMBER_LEN, |out| out.extend(count.to_be_bytes()));
         }

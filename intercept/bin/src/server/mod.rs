@@ -1,7 +1,9 @@
 //! The tunnel server and all housekeeping: one thread around one epoll.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
+mod connection;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use intercept_lib::LogGate;
 use intercept_lib::table::{LinkId, Reset};
-use intercept_lib::tunnel::{Hello, RefuseCode, Security, ServerEvent, ServerLink, Unregistration};
+use intercept_lib::tunnel::{RefuseCode, Security, ServerEvent, ServerLink};
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{Timespec, epoll};
 
@@ -19,10 +21,10 @@ use crate::journal_file::JournalFile;
 use crate::shared::{Link, Shared};
 use crate::statistics::Statistics;
 
-/// Links at most.
-const MAX_LINKS: usize = 256;
 /// Connections that have not said hello yet, at most: the oldest gives way.
 const MAX_HALF_OPEN: usize = 64;
+/// Connections accepted from a listener before others have their turn.
+const ACCEPTS_PER_TURN: usize = 64;
 /// Time between two rounds of housekeeping.
 const TICK: Duration = Duration::from_millis(250);
 /// Longest wait at the end for targets to take note of their resets.
@@ -56,6 +58,11 @@ pub(crate) struct Server {
     signals: SignalFd,
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
+    /// Connections that had more to read than their turn allowed; the kernel does not name them
+    /// again.
+    unfinished: BTreeSet<u64>,
+    /// Whether the listeners may have more connections.
+    accept_more: bool,
     /// There is none on an assistant.
     journal: Option<JournalFile>,
     statistics: Statistics,
@@ -98,6 +105,8 @@ impl Server {
             signals,
             connections: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
+            unfinished: BTreeSet::new(),
+            accept_more: false,
             journal,
             statistics,
             gates: BTreeMap::new(),
@@ -115,17 +124,20 @@ impl Server {
     pub(crate) fn run(&mut self, threads: &mut Vec<JoinHandle<Error>>) -> Result<(), Error> {
         let mut tick_at = Instant::now() + TICK;
         loop {
-            let tokens = self.wait(tick_at.saturating_duration_since(Instant::now()))?;
-            for token in tokens {
+            for token in self.wait(tick_at)? {
                 match token {
                     SIGNALS => {
                         if matches!(self.signals.read_signal(), Ok(Some(_))) {
                             return Ok(());
                         }
                     }
-                    token if token < FIRST_CONNECTION => self.accept_all(),
+                    token if token < FIRST_CONNECTION => self.accept_more = true,
                     token => self.serve(token),
                 }
+            }
+            // After the others, so that a flood does not push out who has just said hello.
+            if self.accept_more {
+                self.accept();
             }
             if Instant::now() >= tick_at {
                 tick_at = Instant::now() + TICK;
@@ -183,7 +195,14 @@ impl Server {
         }
     }
 
-    fn wait(&self, timeout: Duration) -> Result<Vec<u64>, Error> {
+    /// Waits for events, until a time at most; returns the tokens of what is ready.
+    fn wait(&mut self, end: Instant) -> Result<BTreeSet<u64>, Error> {
+        let mut tokens = std::mem::take(&mut self.unfinished);
+        let timeout = if tokens.is_empty() && !self.accept_more {
+            end.saturating_duration_since(Instant::now())
+        } else {
+            Duration::ZERO
+        };
         let mut events = Vec::with_capacity(64);
         let timeout = Timespec {
             tv_sec: timeout.as_secs().cast_signed(),
@@ -197,12 +216,13 @@ impl Server {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for events", errno)),
         }
-        Ok(events.iter().map(|event| event.data.u64()).collect())
+        tokens.extend(events.iter().map(|event| event.data.u64()));
+        Ok(tokens)
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        self.accept_all();
+        self.accept();
         for token in self.connections.keys().copied().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(&token) else {
                 continue;
@@ -213,17 +233,20 @@ impl Server {
         }
         let shared = Arc::clone(&self.shared);
         let mut snapshot = Vec::new();
-        let overgrown = self.journal.as_ref().is_some_and(JournalFile::is_overgrown);
+        let rewrite = self
+            .journal
+            .as_ref()
+            .is_some_and(JournalFile::wants_rewrite);
         {
             let mut table = shared.table();
             table.timeout(now, &mut self.resets);
             table.take_journal(&mut self.records);
-            if overgrown {
+            if rewrite {
                 table.snapshot(&mut snapshot);
             }
         }
         self.write_journal(now);
-        if overgrown && let Some(journal) = &mut self.journal {
+        if rewrite && let Some(journal) = &mut self.journal {
             let result = journal.replace(&snapshot);
             self.complain_of_journal(now, result);
         }
@@ -232,26 +255,34 @@ impl Server {
         self.statistics.tick(now, &self.shared, links);
     }
 
-    fn accept_all(&mut self) {
+    /// Accepts connections, so many from each listener.
+    fn accept(&mut self) {
+        self.accept_more = false;
         for index in 0..self.listeners.len() {
-            loop {
+            let mut emptied = false;
+            for _ in 0..ACCEPTS_PER_TURN {
                 match self.listeners[index].accept() {
                     Ok((socket, peer)) => {
                         if let Err(error) = self.admit(socket, peer) {
                             self.complain("accept", peer, &format!("lost a connection: {error}"));
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        emptied = true;
+                        break;
+                    }
                     // The peer went away while it waited.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         if let Some(held_back) = self.gate("accept", Instant::now()) {
                             tracing::warn!(%error, held_back, "cannot accept connections");
                         }
+                        emptied = true;
                         break;
                     }
                 }
             }
+            self.accept_more |= !emptied;
         }
     }
 
@@ -284,176 +315,16 @@ impl Server {
         Ok(())
     }
 
-    /// Reads and writes what a connection is ready for.
-    fn serve(&mut self, token: u64) {
-        let Some(connection) = self.connections.get(&token) else {
-            return;
-        };
-        let link = Arc::clone(&connection.link);
-        let mut ended = None;
-        loop {
-            let now = Instant::now();
-            let len = match (&link.socket).read(&mut self.buffer) {
-                Ok(0) => {
-                    ended = Some("closed by the peer".to_owned());
-                    break;
-                }
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    ended = Some(error.to_string());
-                    break;
-                }
-            };
-            let mut protocol = link.protocol();
-            protocol.receive(now, &self.buffer[..len]);
-            while let Some(event) = protocol.poll_event() {
-                self.events.push(event);
-            }
-            self.apply(now, token, &link, &mut protocol);
-            // A short read has emptied the socket; what comes next is another event.
-            if len < self.buffer.len() || protocol.closed().is_some() {
-                break;
-            }
-        }
-        if let Err(error) = link.flush(&mut link.protocol()) {
-            ended.get_or_insert(error.to_string());
-        }
-        self.close_if_over(token, ended);
-    }
-
-    /// Does what the peer asked for: table first, then journal, then answers.
-    fn apply(&mut self, now: Instant, token: u64, link: &Arc<Link>, protocol: &mut ServerLink) {
-        if self.events.is_empty() {
-            return;
-        }
-        let events = std::mem::take(&mut self.events);
-        let mut answers: Vec<(bool, u32)> = Vec::new();
-        for event in &events {
-            if let ServerEvent::Hello(hello) = event {
-                self.greet(now, token, link, protocol, hello);
-            }
-        }
-        if let Some(id) = self
-            .connections
-            .get(&token)
-            .and_then(|connection| connection.id)
-        {
-            let mut table = self.shared.table();
-            for event in &events {
-                match event {
-                    ServerEvent::Hello(_) => {}
-                    ServerEvent::Register(entry) => {
-                        let confirmed = table.register(id, entry).is_ok();
-                        match answers.last_mut() {
-                            Some((last, count)) if *last == confirmed => *count += 1,
-                            _ => answers.push((confirmed, 1)),
-                        }
-                    }
-                    ServerEvent::Unregister(Unregistration { session, tuple }) => {
-                        let entry = Unregistration {
-                            session: *session,
-                            tuple: *tuple,
-                        };
-                        table.unregister(now, id, &entry);
-                    }
-                    ServerEvent::Bye => table.link_bye(now, id, &mut self.resets),
-                }
-            }
-            table.take_journal(&mut self.records);
-        }
-        self.write_journal(now);
-        for (confirmed, count) in answers {
-            if confirmed {
-                protocol.confirm(count);
-            } else {
-                protocol.conflict(count);
-            }
-        }
-        self.send_resets();
-        self.events = events;
-        self.events.clear();
-    }
-
-    fn greet(
-        &mut self,
-        now: Instant,
-        token: u64,
-        link: &Arc<Link>,
-        protocol: &mut ServerLink,
-        hello: &Hello,
-    ) {
-        let links = self
-            .connections
-            .values()
-            .filter(|connection| connection.id.is_some())
-            .count();
-        if links >= MAX_LINKS {
-            let text = format!("intercept has {MAX_LINKS} links already");
-            return protocol.refuse(RefuseCode::TooManyLinks, &text);
-        }
-        protocol.accept(hello.features);
-        link.grant(protocol.features());
-        let (id, replaced) = self
-            .shared
-            .table()
-            .link_up(now, hello.instance, hello.shard);
-        if let Some(connection) = self.connections.get_mut(&token) {
-            connection.id = Some(id);
-        }
-        self.shared.links.insert(id, Arc::clone(link));
-        tracing::info!(peer = %link.peer, name = hello.name, shard = hello.shard, "link up");
-        let old = replaced.and_then(|replaced| {
-            self.connections
-                .iter()
-                .find(|(_, connection)| connection.id == Some(replaced))
-        });
-        if let Some((&old, _)) = old {
-            self.close(old);
-        }
-    }
-
-    /// Closes a connection if its protocol says so, or for `ended`, and says why.
-    fn close_if_over(&mut self, token: u64, ended: Option<String>) {
-        let Some(connection) = self.connections.get(&token) else {
-            return;
-        };
-        let (link, was_up) = (Arc::clone(&connection.link), connection.id.is_some());
-        let closed = link.protocol().closed();
-        let (kind, text) = match (closed, ended) {
-            (None, None) => return,
-            (Some(reason), _) => (reason.kind(), reason.to_string()),
-            (None, Some(text)) => ("ended", text),
-        };
-        self.close(token);
-        if was_up {
-            tracing::info!(peer = %link.peer, reason = text, "link down");
-        } else {
-            self.complain(kind, link.peer, &text);
-        }
-    }
-
-    fn close(&mut self, token: u64) {
-        let Some(Connection { link, id }) = self.connections.remove(&token) else {
-            return;
-        };
-        // Packet threads may hold the link for a while, so dropping it does not close it.
-        let _ = epoll::delete(&self.epoll, &link.socket);
-        let _ = link.socket.shutdown(std::net::Shutdown::Both);
-        if let Some(id) = id {
-            self.shared.links.remove(id);
-            self.shared.table().link_down(Instant::now(), id);
-        }
-    }
-
-    fn write_journal(&mut self, now: Instant) {
+    /// Appends the table's records to the journal; returns whether they are there.
+    fn write_journal(&mut self, now: Instant) -> bool {
         let result = match &mut self.journal {
             Some(journal) => journal.append(&self.records),
             None => Ok(()),
         };
         self.records.clear();
+        let written = result.is_ok();
         self.complain_of_journal(now, result);
+        written
     }
 
     fn complain_of_journal(&mut self, now: Instant, result: io::Result<()>) {
@@ -461,7 +332,8 @@ impl Server {
             && let Some(held_back) = self.gate("journal", now)
         {
             tracing::error!(%error, held_back,
-                "cannot write the journal: after a crash replies may reach real clients");
+                "cannot write the journal: no session is taken in until it can be written again, \
+                 and after a crash replies may reach real clients");
         }
     }
 
