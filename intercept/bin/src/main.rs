@@ -269,6 +269,8 @@ fn start_log(options: &Options) -> Result<(), Error> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that can't be written, as on a full disk, must end nobody.
+        .log_internal_errors(false)
         .with_target(false);
     match &options.log_file {
         None => {

@@ -217,3 +217,36 @@ fn an_assistant_reports_and_resets_over_the_network() {
     }
     nothing_seen(&mut watch);
 }
+
+#[test]
+fn no_session_is_confirmed_while_the_journal_cannot_be_written() {
+    let Some(bench) = Bench::new() else { return };
+    // Without the signal, a write beyond the limit fails as on a full disk.
+    let script = format!(
+        "trap '' XFSZ; exec {} --port 80",
+        env!("CARGO_BIN_EXE_intercept")
+    );
+    let script = ["-c", &script];
+    let mut intercept = bench.target().command("sh").args(script).spawn().unwrap();
+    wait_until("intercept to be ready", SOON, || {
+        intercept.stderr().contains("ready")
+    })
+    .unwrap();
+    let pid = intercept.pid().unwrap().to_string();
+    let limit_files = |limit: &str| {
+        // From outside: the process number is not the one it has in the lab.
+        let mut prlimit = std::process::Command::new("prlimit");
+        let status = prlimit.args(["--pid", &pid, limit]).status().unwrap();
+        assert!(status.success(), "{status}");
+    };
+    let mut client = bench.keep_alive(bench.nginx.ipv4());
+    let mut peer = Peer::local(&bench, 1);
+    // Less than a record.
+    limit_files("--fsize=16:");
+    peer.register_in_vain(1, client.tuple());
+    limit_files("--fsize=unlimited:");
+    peer.register(2, client.tuple());
+    client.request("/");
+    peer.reply_with_payload(2);
+    assert!(intercept.terminate(SOON).unwrap().status.success());
+}

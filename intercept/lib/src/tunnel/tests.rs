@@ -426,6 +426,17 @@ fn a_slow_reader_loses_records_and_is_told_how_many() {
 }
 
 #[test]
+fn a_peer_that_reads_no_answers_is_given_up() {
+    let mut pair = Pair::up(key(1));
+    let most = 3 * MAX_QUEUED_REPLIES;
+    for _ in 0..most / 7 {
+        pair.server.confirm(1);
+    }
+    assert!(pair.server.transmit().len() < most);
+    assert_eq!(pair.server.closed(), Some(CloseReason::Stalled));
+}
+
+#[test]
 fn unknown_frames_and_features_are_skipped() {
     let now = Instant::now();
     let mut server = ServerLink::new(&Security::LoopbackOnly, LOOPBACK, now);
