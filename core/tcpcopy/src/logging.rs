@@ -53,6 +53,8 @@ impl LogSink {
         })));
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level(log.level))
+            // A log that can't be written, as on a full disk, must end nobody.
+            .log_internal_errors(false)
             .with_ansi(colour)
             .with_target(false)
             .with_writer(sink.clone());
