@@ -33,9 +33,9 @@ use outputs::{Next, Outputs};
 /// How long an intercept may be away before the program ends, without `-L`. Longer than intercept
 /// takes to be restarted, shorter than a test run is worth without its answers.
 pub const INTERCEPT_GRACE: Duration = Duration::from_secs(30);
-/// Outputs between two looks at the capture rings: some milliseconds of work, while even sparse
-/// traffic takes over a hundred to fill a ring.
-const OUTPUTS_PER_TURN: usize = 512;
+/// Outputs between two looks at the capture rings: less than a millisecond of work, since traffic at
+/// memory speed fills a ring in a few of them.
+const OUTPUTS_PER_TURN: usize = 128;
 /// While no captured bytes wait for the target, a turn begins at most so often: what comes within a
 /// pause is handled in one turn, for one wake-up. As long as the kernel's own batches of captured
 /// packets, so nothing is later by more than one of those.
