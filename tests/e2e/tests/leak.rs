@@ -128,7 +128,7 @@ fn nothing_leaks_when_tcpcopy_is_killed() {
 
 #[test]
 fn intercept_fails_closed_comes_back_and_is_cleaned_up_after() {
-    let Some(mut replay) = Replay::start(Setup::new(Mode::Target)) else {
+    let Some(mut replay) = Replay::start(Setup::new(Mode::Target).with(["-L"])) else {
         return;
     };
     let mut watch = watch(&replay);
