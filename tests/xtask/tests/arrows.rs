@@ -15,7 +15,7 @@ use serde_json::Value;
 const ALLOWED: [(&str, &[&str]); 10] = [
     ("tcpcopy-packet", &[]),
     ("tcpcopy-engine", &["tcpcopy-packet"]),
-    ("tcpcopy-net", &["tcpcopy-packet"]),
+    ("tcpcopy-net", &[]),
     ("intercept-lib", &["tcpcopy-packet"]),
     (
         "tcpcopy",
