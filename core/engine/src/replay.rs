@@ -241,7 +241,7 @@ impl Replay {
     pub(crate) fn finish(&mut self, now: Instant, key: SessionKey) {
         self.touch(key, |session, replay| {
             session.home = None;
-            session.finish(now, replay.ledger);
+            session.end_stream(now, false, 0, replay.ledger);
         });
     }
 

@@ -359,9 +359,8 @@ impl Session {
         if self.is_settled {
             return mirror;
         }
-        let own = self.gate.deadline().map_or(self.patience(config).0, |at| {
-            at.min(self.patience(config).0)
-        });
+        let patience = self.patience(config).0;
+        let own = self.gate.deadline().map_or(patience, |at| at.min(patience));
         Some(mirror.map_or(own, |at| at.min(own)))
     }
 
@@ -420,11 +419,6 @@ impl Session {
     /// Sends a RST and nothing else any more.
     pub(crate) fn abort(&mut self, now: Instant) {
         self.mirror.abort(now);
-    }
-
-    /// Closes our side once everything has been acknowledged, however the client goes on.
-    pub(crate) fn finish(&mut self, now: Instant, ledger: &mut Ledger) {
-        self.end_stream(now, false, 0, ledger);
     }
 
     /// Closes the session's account: what is not delivered is dropped for `reason`.
