@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use tcpcopy_engine::{EngineConfig, Mapping};
 use tcpcopy_packet::Endpoint;
 
+use crate::config::Lane;
 use crate::error::StartError;
 
 /// Refuses a target that is an origin, and addresses between which no packet can travel.
@@ -13,20 +14,21 @@ use crate::error::StartError;
 ///
 /// # Errors
 /// [`StartError`] for the first mapping that can't or must not work.
-pub fn check(config: &EngineConfig, local_addresses: &[IpAddr]) -> Result<(), StartError> {
-    for mapping in &config.mappings {
-        if config
-            .mappings
-            .iter()
-            .any(|origin| receives(origin, mapping.target, local_addresses))
-        {
+pub fn check(
+    lanes: &[Lane],
+    config: &EngineConfig,
+    local_addresses: &[IpAddr],
+) -> Result<(), StartError> {
+    let mappings = || lanes.iter().flat_map(|lane| &lane.mappings);
+    for mapping in mappings() {
+        if mappings().any(|origin| receives(origin, mapping.target, local_addresses)) {
             return Err(StartError::TargetIsOrigin(mapping.target));
         }
         check_loopback(mapping, config)?;
     }
     if let Some(address) = config.localhost_replacement {
         let fits = |mapping: &Mapping| mapping.target.address.is_ipv4() == address.is_ipv4();
-        if !config.mappings.iter().any(fits) {
+        if !mappings().any(fits) {
             return Err(StartError::LocalhostFamily(address));
         }
     }

@@ -1,21 +1,21 @@
 //! What the options mean together: names resolved, families matched, limits converted.
 
-use std::net::{IpAddr, SocketAddr};
+mod lanes;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tcpcopy_engine::{EngineConfig, Mapping, RttPolicy, Selection};
-use tcpcopy_packet::Endpoint;
-
 use crate::checks;
 use crate::error::StartError;
-use crate::host::{Host, Resolve, parse_host_and_port};
+use crate::host::Resolve;
 use crate::options::{LogFormat, LogLevel, Options};
 use crate::pool::parse_pool;
-use crate::transfer::{Transfer, parse_transfer};
+use tcpcopy_engine::{EngineConfig, Mapping, RttPolicy, Selection};
 
-/// Most intercepts; as many as tcpcopy 1.3 took.
-pub const MOST_INTERCEPTS: usize = 32;
+pub use self::lanes::{Intercept, Lane, MOST_INTERCEPTS, MOST_LANES};
+use self::lanes::{check_key, intercepts, lanes};
+
 /// How much longer an idle session lives than one that waits for an answer, unless `-k` is given.
 const IDLE_BEYOND_SESSION_TIMEOUT_S: u32 = 120;
 /// Time between two per cent of `-g`.
@@ -26,12 +26,13 @@ const DAEMON_LOG_FILE: &str = "/var/log/tcpcopy.log";
 /// All that the program needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The engine's part; memory and ownership still for all shards together.
+    /// What all engines have in common: without mappings, and memory and ownership still for all of
+    /// them together.
     pub engine: EngineConfig,
+    /// The targets and the ways to them; at least one.
+    pub lanes: Vec<Lane>,
     /// What is captured.
     pub capture: Capture,
-    /// Where the tunnels lead.
-    pub intercepts: Vec<Intercept>,
     /// Tunnel connections of a shard to each intercept (`-C`).
     pub tunnels: usize,
     /// File with the tunnel's key.
@@ -73,15 +74,6 @@ pub struct Capture {
     pub promiscuous: bool,
 }
 
-/// Where a tunnel leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intercept {
-    /// As the user named it, with the port.
-    pub name: String,
-    /// Its addresses, tried in turn.
-    pub addresses: Vec<SocketAddr>,
-}
-
 /// Where and how to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -119,14 +111,12 @@ impl Config {
     /// # Errors
     /// [`StartError`] for the first thing that is wrong.
     pub fn from_options(options: Options, host: Surroundings<'_>) -> Result<Self, StartError> {
-        let engine = engine_config(&options, host.resolve)?;
-        checks::check(&engine, host.local_addresses)?;
-        let intercepts = intercepts(&options, &engine.mappings, host.resolve)?;
-        if options.key_file.is_none() && !options.insecure {
-            let open = intercepts.iter().flat_map(|intercept| &intercept.addresses);
-            if let Some(address) = open.copied().find(|address| !address.ip().is_loopback()) {
-                return Err(StartError::NoKey(address));
-            }
+        let engine = engine_config(&options)?;
+        let mut lanes = lanes(&options, &engine, host.resolve)?;
+        checks::check(&lanes, &engine, host.local_addresses)?;
+        for lane in &mut lanes {
+            lane.intercepts = intercepts(&options, &lane.mappings, host.resolve)?;
+            check_key(&options, &lane.intercepts)?;
         }
         let devices = devices(options.device, host.devices)?;
         if options.promiscuous && devices.is_empty() {
@@ -143,7 +133,7 @@ impl Config {
                 promiscuous: options.promiscuous,
             },
             engine,
-            intercepts,
+            lanes,
             tunnels: usize::from(options.tunnels),
             key_file: options.key_file,
             survive_loss: options.lonely,
@@ -164,6 +154,13 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The mappings of all lanes.
+    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> + Clone {
+        self.lanes.iter().flat_map(|lane| &lane.mappings)
+    }
+}
+
 /// A path that stays right when a daemon changes its directory.
 fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
     std::path::absolute(&path).map_err(|source| StartError::File {
@@ -173,14 +170,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
     })
 }
 
-fn engine_config(options: &Options, resolve: Resolve<'_>) -> Result<EngineConfig, StartError> {
-    let client_pool = parse_pool(&options.client_pool)?;
-    let pool_is_ipv4 = client_pool.first().map(IpAddr::is_ipv4);
-    let mut mappings = Vec::new();
-    for item in &options.transfer {
-        let transfer = parse_transfer(item)?;
-        add_mappings(&mut mappings, item, &transfer, pool_is_ipv4, resolve)?;
-    }
+fn engine_config(options: &Options) -> Result<EngineConfig, StartError> {
     let localhost_replacement = match &options.localhost_address {
         None => None,
         Some(text) => Some(
@@ -192,11 +182,10 @@ fn engine_config(options: &Options, resolve: Resolve<'_>) -> Result<EngineConfig
         .idle_timeout_s
         .unwrap_or(options.session_timeout_s + IDLE_BEYOND_SESSION_TIMEOUT_S);
     Ok(EngineConfig {
-        mappings,
         copies: options.copies,
         port_shift: options.port_shift,
         selection: selection(options)?,
-        client_pool,
+        client_pool: parse_pool(&options.client_pool)?,
         localhost_replacement,
         mtu: options.mtu,
         mss: options.mss,
@@ -220,147 +209,6 @@ fn selection(options: &Options) -> Result<Selection, StartError> {
         Some(percent) if percent < 100.0 => Ok(Selection::Percent(percent)),
         _ => Ok(Selection::All),
     }
-}
-
-/// Adds one mapping for each pair of an origin address and the target's first address of the
-/// family that will be used: the pool's, else the origin's.
-fn add_mappings(
-    mappings: &mut Vec<Mapping>,
-    item: &str,
-    transfer: &Transfer,
-    pool_is_ipv4: Option<bool>,
-    resolve: Resolve<'_>,
-) -> Result<(), StartError> {
-    let origins: Vec<Option<IpAddr>> = match &transfer.origin {
-        None => vec![None],
-        Some(host) => resolved("-x", host, resolve)?
-            .into_iter()
-            .map(Some)
-            .collect(),
-    };
-    let targets = resolved("-x", &transfer.target, resolve)?;
-    let mut any_match = false;
-    for origin_address in origins {
-        for wants_ipv4 in [true, false] {
-            let family = pool_is_ipv4.or(origin_address.map(|address| address.is_ipv4()));
-            if family.is_some_and(|is_ipv4| is_ipv4 != wants_ipv4) {
-                continue;
-            }
-            let Some(address) = targets.iter().find(|target| target.is_ipv4() == wants_ipv4) else {
-                continue;
-            };
-            let target = Endpoint::new(*address, transfer.target_port);
-            let mapping = Mapping {
-                origin_address,
-                origin_port: transfer.origin_port,
-                target,
-            };
-            add_mapping(mappings, mapping)?;
-            any_match = true;
-        }
-    }
-    if any_match {
-        return Ok(());
-    }
-    let family = |is_ipv4| if is_ipv4 { "IPv4" } else { "IPv6" };
-    let reason = match pool_is_ipv4 {
-        Some(is_ipv4) => {
-            format!(
-                "the target has no {0} address, and the pool of -c is {0}",
-                family(is_ipv4)
-            )
-        }
-        None => format!(
-            "the target has {} addresses only, the origin none",
-            family(targets.iter().any(IpAddr::is_ipv4))
-        ),
-    };
-    Err(StartError::NoCommonFamily {
-        item: item.to_owned(),
-        reason,
-    })
-}
-
-fn add_mapping(mappings: &mut Vec<Mapping>, new: Mapping) -> Result<(), StartError> {
-    let same_origin = |mapping: &&Mapping| {
-        mapping.origin_address == new.origin_address
-            && mapping.origin_port == new.origin_port
-            && mapping.target.address.is_ipv4() == new.target.address.is_ipv4()
-    };
-    match mappings.iter().find(same_origin) {
-        None => mappings.push(new),
-        Some(first) if first.target == new.target => {}
-        Some(first) => {
-            let address = new
-                .origin_address
-                .map_or("*".to_owned(), |address| address.to_string());
-            return Err(StartError::TwoTargets {
-                origin: format!("{address}:{}", new.origin_port),
-                first: first.target,
-                second: new.target,
-            });
-        }
-    }
-    Ok(())
-}
-
-fn resolved(
-    option: &'static str,
-    host: &Host,
-    resolve: Resolve<'_>,
-) -> Result<Vec<IpAddr>, StartError> {
-    host.resolve(resolve).map_err(|source| StartError::Resolve {
-        option,
-        host: host.to_string(),
-        source,
-    })
-}
-
-/// The intercepts of `-s`; without it, one at each target's address.
-fn intercepts(
-    options: &Options,
-    mappings: &[Mapping],
-    resolve: Resolve<'_>,
-) -> Result<Vec<Intercept>, StartError> {
-    let mut found: Vec<Intercept> = Vec::new();
-    if options.intercept.is_empty() {
-        for mapping in mappings {
-            let address = SocketAddr::new(mapping.target.address, options.intercept_port);
-            found.push(Intercept {
-                name: address.to_string(),
-                addresses: vec![address],
-            });
-        }
-    }
-    for item in &options.intercept {
-        let wrong = |source| StartError::Intercept {
-            item: item.clone(),
-            source,
-        };
-        let (host, port) = parse_host_and_port(item).map_err(wrong)?;
-        let port = port.unwrap_or(options.intercept_port);
-        let addresses = resolved("-s", &host, resolve)?;
-        found.push(Intercept {
-            name: format!("{host}:{port}"),
-            addresses: addresses
-                .into_iter()
-                .map(|ip| SocketAddr::new(ip, port))
-                .collect(),
-        });
-    }
-    let mut distinct: Vec<Intercept> = Vec::new();
-    for intercept in found {
-        if !distinct
-            .iter()
-            .any(|known| known.addresses == intercept.addresses)
-        {
-            distinct.push(intercept);
-        }
-    }
-    if distinct.len() > MOST_INTERCEPTS {
-        return Err(StartError::TooManyIntercepts(distinct.len()));
-    }
-    Ok(distinct)
 }
 
 /// The devices of `-i`; `any` among them means all.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tcpcopy_packet::Endpoint;
 
-use crate::config::MOST_INTERCEPTS;
+use crate::config::{MOST_INTERCEPTS, MOST_LANES};
 use crate::host::HostError;
 use crate::pool::PoolError;
 use crate::transfer::TransferError;
@@ -64,16 +64,9 @@ pub enum StartError {
     /// `-H` of a family that no target has.
     #[error("-H {0} is of another family than the targets")]
     LocalhostFamily(IpAddr),
-    /// One origin, two targets.
-    #[error("-x gives {origin} two targets: {first} and {second}")]
-    TwoTargets {
-        /// The origin endpoint, `*` for any address.
-        origin: String,
-        /// Its first target.
-        first: Endpoint,
-        /// Its second.
-        second: Endpoint,
-    },
+    /// More targets of the same traffic than make sense.
+    #[error("-x sends the same traffic to {0} targets; at most {MOST_LANES} are supported")]
+    TooManyTargets(usize),
     /// The copy would go to production.
     #[error(
         "the target {0} is an origin itself: its traffic would be copied to it again, and \
@@ -207,7 +200,7 @@ impl StartError {
                 "let -x, -c and -H be all IPv4 or all IPv6, or give IPv6 its own -x item"
             }
             Self::LocalhostFamily(_) => "give -H an address of the targets' family",
-            Self::TwoTargets { .. } => "start a second tcpcopy for the second target",
+            Self::TooManyTargets(_) => "start several tcpcopy, each with a part of the targets",
             Self::TargetIsOrigin(_) => {
                 "name a server under test as the target, or, where the origin is another host, \
                  name it: -x ORIGIN:PORT-TARGET:PORT"

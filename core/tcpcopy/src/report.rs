@@ -10,7 +10,7 @@ use tcpcopy_engine::{Account, DropReason, Row};
 
 use crate::error::StartError;
 use crate::process::Usage;
-use crate::statistics::{Snapshot, bytes};
+use crate::statistics::{Figures, Snapshot, bytes};
 
 /// Version of [`Report`]; a field that changes its meaning changes it, a new one does not.
 pub const REPORT_SCHEMA: u32 = 1;
@@ -37,12 +37,14 @@ pub struct Report {
     pub requests_meant: u64,
     /// Delivered requests that the target answered.
     pub requests_answered: u64,
-    /// Connections, one for each captured connection and copy of it.
+    /// Connections, one for each captured connection, target and copy of it.
     pub connections: AccountReport,
-    /// Requests, one for each copy.
+    /// Requests, one for each target and copy.
     pub requests: AccountReport,
-    /// Bytes of the clients' streams, once for each copy.
+    /// Bytes of the clients' streams, once for each target and copy.
     pub bytes: AccountReport,
+    /// The same for each target, or group of targets that share out the traffic between them.
+    pub targets: Vec<TargetReport>,
     /// What the capture brought, drops of the kernel included.
     pub capture: BTreeMap<String, u64>,
     /// What went to the target and what came back.
@@ -69,6 +71,53 @@ pub enum Outcome {
     InterceptLost,
     /// A part of the program failed.
     Failed,
+}
+
+/// What the report says beside the figures.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What each lane's targets are called.
+    pub targets: Vec<String>,
+    /// Threads that shared the connections.
+    pub shards: u16,
+    /// Time from the start to the end, in seconds.
+    pub wall_s: f64,
+}
+
+/// The accounts of one lane.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Its targets, as in `-x`.
+    pub target: String,
+    /// As in [`Report::loss_rate`].
+    pub loss_rate: f64,
+    /// As in [`Report::requests_answered`].
+    pub requests_answered: u64,
+    /// Connections.
+    pub connections: AccountReport,
+    /// Requests.
+    pub requests: AccountReport,
+    /// Bytes of the clients' streams.
+    pub bytes: AccountReport,
+    /// What went to the target and what came back.
+    pub upstream: BTreeMap<String, u64>,
+}
+
+impl TargetReport {
+    fn new(target: String, figures: &Figures) -> Self {
+        let ledger = &figures.ledger;
+        Self {
+            target,
+            loss_rate: ledger.balance().loss_rate,
+            requests_answered: ledger.answered_requests,
+            connections: (&ledger.connections).into(),
+            requests: (&ledger.requests).into(),
+            bytes: (&ledger.bytes).into(),
+            upstream: by_name(ledger.upstream.rows()),
+        }
+    }
 }
 
 /// One account of the ledger.
@@ -127,84 +176,66 @@ impl From<&Account> for AccountReport {
 impl Report {
     /// Puts the figures together.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, outcome: Outcome, shards: u16, wall_s: f64) -> Self {
-        let ledger = &snapshot.ledger;
+    pub fn new(snapshot: &Snapshot, run: Run) -> Self {
+        let total = snapshot.total();
+        let ledger = &total.ledger;
+        let lanes = run.targets.into_iter().zip(&snapshot.lanes);
         let balance = ledger.balance();
         Self {
             schema: REPORT_SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            outcome,
-            wall_s,
-            balanced: balance.is_zero(),
+            outcome: run.outcome,
+            wall_s: run.wall_s,
+            balanced: snapshot
+                .lanes
+                .iter()
+                .all(|lane| lane.ledger.balance().is_zero()),
             loss_rate: balance.loss_rate,
             requests_meant: balance.requests_meant,
             requests_answered: ledger.answered_requests,
             connections: (&ledger.connections).into(),
             requests: (&ledger.requests).into(),
             bytes: (&ledger.bytes).into(),
+            targets: lanes
+                .map(|(target, figures)| TargetReport::new(target, figures))
+                .collect(),
             capture: by_name(ledger.capture.rows()),
             upstream: by_name(ledger.upstream.rows()),
             send_errors: by_name(ledger.send_errors.rows()),
             tunnel: TunnelReport {
-                losses: snapshot.tunnel.losses,
-                overflowed_replies: snapshot.tunnel.overflowed_replies,
-                conflicts: snapshot.tunnel.conflicts,
+                losses: total.tunnel.losses,
+                overflowed_replies: total.tunnel.overflowed_replies,
+                conflicts: total.tunnel.conflicts,
             },
             sessions: SessionsReport {
-                live: snapshot.gauges.sessions,
-                high_water: snapshot.sessions_high_water,
+                live: total.gauges.sessions,
+                high_water: total.sessions_high_water,
             },
-            shards,
+            shards: run.shards,
             process: Usage::now(),
         }
     }
 
-    /// The table for people.
+    /// The tables for people: one for each target, where there are several, and the sum.
     #[must_use]
     pub fn table(&self) -> String {
-        let accounts = [&self.connections, &self.requests, &self.bytes];
-        let mut text = format!(
-            "{:<22}{:>14}{:>14}{:>18}\n",
-            "", "connections", "requests", "bytes"
-        );
-        let mut line = |name: &str, values: [i128; 3], meaning: &str| {
-            let [connections, requests, bytes] = values;
-            let line = format!("{name:<22}{connections:>14}{requests:>14}{bytes:>18}  {meaning}");
-            text.push_str(line.trim_end());
-            text.push('\n');
-        };
-        line(
-            "captured",
-            accounts.map(|account| account.captured.into()),
-            "",
-        );
-        line(
-            "delivered",
-            accounts.map(|account| account.delivered.into()),
-            "",
-        );
-        for reason in DropReason::ALL {
-            let dropped = |account: &AccountReport| {
-                account
-                    .dropped_by_reason
-                    .get(reason.name())
-                    .copied()
-                    .unwrap_or(0)
-            };
-            let counts = accounts.map(|account| dropped(account).into());
-            if counts != [0; 3] {
-                line(&format!("- {}", reason.name()), counts, reason.describe());
+        let mut text = String::new();
+        if self.targets.len() > 1 {
+            for target in &self.targets {
+                let accounts = [&target.connections, &target.requests, &target.bytes];
+                add_table(&mut text, &target.target, accounts);
+                text.push('\n');
             }
         }
-        line(
-            "in flight",
-            accounts.map(|account| account.in_flight.into()),
-            "",
-        );
-        line(
-            "balance",
-            accounts.map(AccountReport::balance),
-            "captured - delivered - dropped",
+        let title = if self.targets.len() > 1 {
+            "all targets"
+        } else {
+            ""
+        };
+        add_table(
+            &mut text,
+            title,
+            [&self.connections, &self.requests, &self.bytes],
         );
         text.push_str(&self.summary());
         text
@@ -236,6 +267,52 @@ impl Report {
             bytes(self.process.peak_rss_bytes),
         )
     }
+}
+
+fn add_table(text: &mut String, title: &str, accounts: [&AccountReport; 3]) {
+    text.push_str(&format!(
+        "{title:<22}{:>14}{:>14}{:>18}\n",
+        "connections", "requests", "bytes"
+    ));
+    let mut line = |name: &str, values: [i128; 3], meaning: &str| {
+        let [connections, requests, bytes] = values;
+        let line = format!("{name:<22}{connections:>14}{requests:>14}{bytes:>18}  {meaning}");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line(
+        "captured",
+        accounts.map(|account| account.captured.into()),
+        "",
+    );
+    line(
+        "delivered",
+        accounts.map(|account| account.delivered.into()),
+        "",
+    );
+    for reason in DropReason::ALL {
+        let dropped = |account: &AccountReport| {
+            account
+                .dropped_by_reason
+                .get(reason.name())
+                .copied()
+                .unwrap_or(0)
+        };
+        let counts = accounts.map(|account| dropped(account).into());
+        if counts != [0; 3] {
+            line(&format!("- {}", reason.name()), counts, reason.describe());
+        }
+    }
+    line(
+        "in flight",
+        accounts.map(|account| account.in_flight.into()),
+        "",
+    );
+    line(
+        "balance",
+        accounts.map(AccountReport::balance),
+        "captured - delivered - dropped",
+    );
 }
 
 impl AccountReport {

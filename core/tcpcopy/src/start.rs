@@ -16,7 +16,7 @@ use tcpcopy_net::raw::{RawConfig, RawSender};
 use tcpcopy_net::ring::{CaptureRing, RingConfig};
 use tcpcopy_net::shard::{ShardMap, shard_of};
 
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, Lane, Surroundings};
 use crate::daemon::{self, PidFile};
 use crate::error::StartError;
 use crate::host::system_resolver;
@@ -25,7 +25,7 @@ use crate::logging::LogSink;
 use crate::options::Options;
 use crate::privileges::{self, Privileges};
 use crate::report::ReportFile;
-use crate::shard::{Command, Parts, Shard};
+use crate::shard::{Command, LaneParts, Parts, Shard, UpstreamParts};
 use crate::signals::Signals;
 use crate::supervise::{Event, Events, News};
 use crate::tunnel::{Identity, Tunnel};
@@ -93,8 +93,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let seed = config
         .seed
         .unwrap_or_else(|| RandomState::new().hash_one(0));
-    let tunnels = tunnels(&config, &security)?;
-    let senders = senders(&config)?;
+    let upstreams = upstreams(&config, &security)?;
     let rings = rings(&config, &filter)?;
     if config.daemon {
         daemon::detach()?;
@@ -103,27 +102,28 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         pid_file.write()?;
     }
     privileges.apply()?;
-    let mtu = mtu(&config);
-    log_start(&config, &filter, mtu, seed);
+    log_start(&config, &filter, seed);
     let started = Instant::now();
     let (events, news) = Events::new()?;
     let mut shards = Vec::new();
-    for (number, ((rings, sender), tunnel)) in
-        rings.into_iter().zip(senders).zip(tunnels).enumerate()
-    {
+    for (number, (rings, upstreams)) in rings.into_iter().zip(upstreams).enumerate() {
         let number = u16::try_from(number).expect("at most 64 shards");
-        let engine = engine_config(&config, mtu, number);
-        let engine = Engine::new(engine, seed ^ u64::from(number));
+        let lanes = config.lanes.iter().zip(upstreams);
+        let lanes = lanes.map(|(lane, upstream)| LaneParts {
+            // All lanes make the same choices, so that their targets get the same traffic.
+            engine: Engine::new(
+                engine_config(&config, lane, number),
+                seed ^ u64::from(number),
+            ),
+            upstream,
+        });
         let (commands, receiver) = mpsc::channel();
         let (waker, wake) = wake::pair()?;
         let shard = Shard::new(Parts {
             rings,
-            engine,
-            tunnel,
-            sender,
+            lanes: lanes.collect(),
             commands: receiver,
             wake,
-            survive_loss: config.survive_loss,
         });
         let thread = spawn(number, shard, news.clone())?;
         shards.push(ShardHandle {
@@ -144,15 +144,17 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     })
 }
 
-fn log_start(config: &Config, filter: &CaptureFilter, mtu: u16, seed: u64) {
-    let intercepts: Vec<&str> = config.intercepts.iter().map(|i| i.name.as_str()).collect();
+fn log_start(config: &Config, filter: &CaptureFilter, seed: u64) {
+    let targets: Vec<String> = config.lanes.iter().map(Lane::name).collect();
+    let intercepts = config.lanes.iter().flat_map(|lane| &lane.intercepts);
+    let intercepts: Vec<&str> = intercepts.map(|i| i.name.as_str()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         filter = filter.expression(),
         devices = ?config.capture.devices,
+        ?targets,
         ?intercepts,
         shards = config.shards,
-        mtu,
         seed,
         "started"
     );
@@ -196,7 +198,7 @@ fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
     let conditions: Vec<String> = user_filter
         .map(|text| format!("({text})"))
         .into_iter()
-        .chain(not_our_own(&config.engine.mappings))
+        .chain(not_our_own(config.mappings()))
         .collect();
     let conditions = conditions.join(" and ");
     CaptureFilter::for_origins(&origins(config), Directions::ToOrigin, Some(&conditions))
@@ -205,14 +207,14 @@ fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
 
 /// Keeps replayed packets from being captured and replayed in turn, where they pass the capturing
 /// device, as on a mirror port, and any address that receives on the target's port is an origin.
-fn not_our_own(mappings: &[Mapping]) -> Vec<String> {
+fn not_our_own<'a>(mappings: impl Iterator<Item = &'a Mapping> + Clone) -> Vec<String> {
     let any_address_on = |port| {
         mappings
-            .iter()
+            .clone()
             .any(|origin| origin.origin_address.is_none() && origin.origin_port == port)
     };
     let mut conditions: Vec<String> = mappings
-        .iter()
+        .clone()
         .map(|mapping| mapping.target)
         .filter(|target| any_address_on(target.port))
         .map(|target| {
@@ -227,31 +229,34 @@ fn not_our_own(mappings: &[Mapping]) -> Vec<String> {
     conditions
 }
 
-/// The largest packet that `-M` and every route to a target allow, in bytes.
-fn mtu(config: &Config) -> u16 {
-    let routes = config
-        .engine
-        .mappings
-        .iter()
-        .filter_map(|m| route_mtu(m.target.address).ok());
+/// The largest packet that `-M` and every route to a target of the lane allow, in bytes.
+fn mtu(config: &Config, lane: &Lane) -> u16 {
+    let targets = lane.mappings.iter().map(|mapping| mapping.target.address);
+    let routes = targets.filter_map(|target| route_mtu(target).ok());
     let routes = routes.filter_map(|mtu| u16::try_from(mtu).ok());
     routes.fold(config.engine.mtu, u16::min)
 }
 
 fn origins(config: &Config) -> Vec<OriginFilter> {
-    let mappings = config.engine.mappings.iter();
-    mappings
-        .map(|mapping| OriginFilter {
+    let mut origins: Vec<OriginFilter> = Vec::new();
+    for mapping in config.mappings() {
+        let origin = OriginFilter {
             address: mapping.origin_address,
             port: mapping.origin_port,
-        })
-        .collect()
+        };
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    origins
 }
 
-fn engine_config(config: &Config, mtu: u16, shard: u16) -> EngineConfig {
+fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
+    let engines = u64::from(config.shards) * config.lanes.len() as u64;
     EngineConfig {
-        mtu,
-        memory_budget_bytes: config.engine.memory_budget_bytes / u64::from(config.shards),
+        mappings: lane.mappings.clone(),
+        mtu: mtu(config, lane),
+        memory_budget_bytes: config.engine.memory_budget_bytes / engines,
         ownership: Ownership {
             shard,
             shard_count: config.shards,
@@ -261,41 +266,48 @@ fn engine_config(config: &Config, mtu: u16, shard: u16) -> EngineConfig {
     }
 }
 
-/// The tunnels of every shard; without `-L` all of them up.
-fn tunnels(config: &Config, security: &Security) -> Result<Vec<Tunnel>, StartError> {
+/// The way out of every lane of every shard.
+fn upstreams(config: &Config, security: &Security) -> Result<Vec<Vec<UpstreamParts>>, StartError> {
     let instance = RandomState::new().hash_one(std::process::id());
-    let now = Instant::now();
-    let mut tunnels = Vec::new();
+    let mut of_shards = Vec::new();
     for shard in 0..config.shards {
-        let identity = Identity {
-            instance,
-            shard,
-            security: security.clone(),
-        };
-        let mut tunnel = Tunnel::new(&config.intercepts, config.tunnels, &identity, now);
-        if !config.survive_loss {
-            tunnel.connect(CONNECT_PATIENCE)?;
+        let mut of_lanes = Vec::new();
+        for (index, lane) in config.lanes.iter().enumerate() {
+            // To intercept, each lane is a shard of its own: their sessions have nothing in common.
+            let number = usize::from(config.shards) * index + usize::from(shard);
+            let identity = Identity {
+                instance,
+                shard: u16::try_from(number).expect("at most 64 shards and 8 lanes"),
+                security: security.clone(),
+            };
+            of_lanes.push(UpstreamParts::Raw {
+                tunnel: tunnel(config, lane, &identity)?,
+                sender: sender(lane)?,
+                survive_loss: config.survive_loss,
+            });
         }
-        tunnels.push(tunnel);
+        of_shards.push(of_lanes);
     }
-    Ok(tunnels)
+    Ok(of_shards)
 }
 
-fn senders(config: &Config) -> Result<Vec<RawSender>, StartError> {
-    let targets = || {
-        config
-            .engine
-            .mappings
-            .iter()
-            .map(|mapping| mapping.target.address)
-    };
+/// The tunnels of a lane; without `-L` all of them up.
+fn tunnel(config: &Config, lane: &Lane, identity: &Identity) -> Result<Tunnel, StartError> {
+    let mut tunnel = Tunnel::new(&lane.intercepts, config.tunnels, identity, Instant::now());
+    if !config.survive_loss {
+        tunnel.connect(CONNECT_PATIENCE)?;
+    }
+    Ok(tunnel)
+}
+
+fn sender(lane: &Lane) -> Result<RawSender, StartError> {
+    let targets = || lane.mappings.iter().map(|mapping| mapping.target.address);
     let raw = RawConfig {
         ipv4: targets().any(|address| address.is_ipv4()),
         ipv6: targets().any(|address| address.is_ipv6()),
         ..RawConfig::default()
     };
-    let open = |_| RawSender::open(&raw).map_err(|error| StartError::Sender(reason(&error)));
-    (0..config.shards).map(open).collect()
+    RawSender::open(&raw).map_err(|error| StartError::Sender(reason(&error)))
 }
 
 /// The rings of every shard, one for each device.
@@ -368,12 +380,15 @@ mod tests {
     #[test]
     fn replayed_packets_are_not_captured_again() {
         assert_eq!(
-            not_our_own(&[
-                mapping(None, 80, "10.0.0.9", 80),
-                mapping(None, 80, "fd00::9", 80),
-                mapping(None, 81, "10.0.0.9", 8081),
-                mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
-            ]),
+            not_our_own(
+                [
+                    mapping(None, 80, "10.0.0.9", 80),
+                    mapping(None, 80, "fd00::9", 80),
+                    mapping(None, 81, "10.0.0.9", 8081),
+                    mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
+                ]
+                .iter()
+            ),
             [
                 "not (dst host 10.0.0.9 and dst port 80)",
                 "not (dst host fd00::9 and dst port 80)",

@@ -7,14 +7,14 @@ use tcpcopy_net::raw::SendCounters;
 
 use crate::tunnel::TunnelCounters;
 
-/// The figures of one shard at one moment, or the sum over shards.
+/// The figures of one lane at one moment, or a sum of such.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Snapshot {
+pub struct Figures {
     /// The account of all that was captured; send errors and ring drops included.
     pub ledger: Ledger,
     /// What the engine holds.
     pub gauges: Gauges,
-    /// Most sessions that lived at once; over shards the sum of their maxima.
+    /// Most sessions that lived at once; of a sum the sum of their maxima.
     pub sessions_high_water: u64,
     /// Packets given to the kernel.
     pub sent: SendCounters,
@@ -22,33 +22,64 @@ pub struct Snapshot {
     pub tunnel: TunnelCounters,
 }
 
+/// The figures of a shard, or of all, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Those of each lane, in the order of `-x`.
+    pub lanes: Vec<Figures>,
+}
+
 impl Snapshot {
-    /// The sum over shards.
+    /// The sum over shards, lane by lane.
     #[must_use]
     pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Self>) -> Self {
-        shards
-            .into_iter()
-            .copied()
-            .reduce(|mut sum, shard| {
-                sum.merge(&shard);
-                sum
-            })
-            .unwrap_or_default()
+        let mut sum = Self::default();
+        for shard in shards {
+            for (index, figures) in shard.lanes.iter().enumerate() {
+                match sum.lanes.get_mut(index) {
+                    Some(lane) => lane.add_shard(figures),
+                    None => sum.lanes.push(*figures),
+                }
+            }
+        }
+        sum
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// The sum over lanes. All lanes hear the same capture, so its figures are those of the first.
+    #[must_use]
+    pub fn total(&self) -> Figures {
+        let mut lanes = self.lanes.iter().copied();
+        let mut total = lanes.next().unwrap_or_default();
+        let capture = total.ledger.capture;
+        for lane in lanes {
+            total.add(&lane);
+            total.tunnel.intercepts_up += lane.tunnel.intercepts_up;
+        }
+        total.ledger.capture = capture;
+        total
+    }
+}
+
+impl Figures {
+    /// Adds the same lane's figures of another shard.
+    fn add_shard(&mut self, other: &Self) {
+        self.add(other);
+        let intercepts_up = &mut self.tunnel.intercepts_up;
+        *intercepts_up = (*intercepts_up).min(other.tunnel.intercepts_up);
+    }
+
+    fn add(&mut self, other: &Self) {
         self.ledger.merge(&other.ledger);
         self.gauges.connections += other.gauges.connections;
         self.gauges.sessions += other.gauges.sessions;
         self.gauges.buffered_bytes += other.gauges.buffered_bytes;
+        self.gauges.hurried_sessions += other.gauges.hurried_sessions;
         self.sessions_high_water += other.sessions_high_water;
         self.sent.packets += other.sent.packets;
         self.sent.bytes += other.sent.bytes;
-        let tunnel = &mut self.tunnel;
-        tunnel.intercepts_up = tunnel.intercepts_up.min(other.tunnel.intercepts_up);
-        tunnel.losses += other.tunnel.losses;
-        tunnel.overflowed_replies += other.tunnel.overflowed_replies;
-        tunnel.conflicts += other.tunnel.conflicts;
+        self.tunnel.losses += other.tunnel.losses;
+        self.tunnel.overflowed_replies += other.tunnel.overflowed_replies;
+        self.tunnel.conflicts += other.tunnel.conflicts;
     }
 
     /// Requests dropped for a reason that the user did not ask for.
@@ -60,7 +91,7 @@ impl Snapshot {
 
 /// One line for a terminal, without the line's end.
 #[must_use]
-pub fn status_line(now: &Snapshot, before: &Snapshot, since: Duration) -> String {
+pub fn status_line(now: &Figures, before: &Figures, since: Duration) -> String {
     let requests = &now.ledger.requests;
     let delivered = requests
         .delivered
@@ -81,8 +112,8 @@ pub fn status_line(now: &Snapshot, before: &Snapshot, since: Duration) -> String
 
 /// Writes the figures to the log: first in the words of tcpcopy 1.3, which people search for, then
 /// in ours, as fields.
-pub fn log(now: &Snapshot, before: &Snapshot) {
-    let Snapshot { ledger, gauges, .. } = now;
+pub fn log(now: &Figures, before: &Figures) {
+    let Figures { ledger, gauges, .. } = now;
     let connections = &ledger.connections;
     let dropped = |reason: DropReason| connections.dropped[reason];
     let obsolete = dropped(DropReason::TargetSilent) + dropped(DropReason::IdleTimeout);
@@ -117,7 +148,7 @@ pub fn log(now: &Snapshot, before: &Snapshot) {
 }
 
 /// One line for each kind of trouble that has grown.
-fn warn_of_losses(now: &Snapshot, before: &Snapshot) {
+fn warn_of_losses(now: &Figures, before: &Figures) {
     let ring_dropped = now.ledger.capture.ring_dropped;
     if ring_dropped > before.ledger.capture.ring_dropped {
         tracing::warn!(
@@ -179,35 +210,65 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     use super::*;
 
-    fn snapshot(captured: u64, delivered: u64) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        snapshot.ledger.requests.capture(captured);
-        snapshot.ledger.requests.deliver(delivered);
-        snapshot.ledger.requests.drop(DropReason::NotSelected, 1);
-        snapshot.ledger.requests.drop(DropReason::TargetReset, 2);
-        snapshot.gauges.sessions = 5;
-        snapshot.tunnel.intercepts_up = 1;
-        snapshot
+    fn figures(captured: u64, delivered: u64) -> Figures {
+        let mut figures = Figures::default();
+        figures.ledger.capture.packets = captured;
+        figures.ledger.requests.capture(captured);
+        figures.ledger.requests.deliver(delivered);
+        figures.ledger.requests.drop(DropReason::NotSelected, 1);
+        figures.ledger.requests.drop(DropReason::TargetReset, 2);
+        figures.gauges.sessions = 5;
+        figures.tunnel.intercepts_up = 1;
+        figures
     }
 
     #[test]
-    fn shards_add_up() {
-        let mut lonely = snapshot(4, 1);
+    fn shards_add_up_lane_by_lane() {
+        let shard = |lanes: &[Figures]| Snapshot {
+            lanes: lanes.to_vec(),
+        };
+        let mut lonely = figures(4, 1);
         lonely.tunnel.intercepts_up = 0;
-        let sum = Snapshot::sum([&snapshot(10, 7), &lonely]);
+        let sum = Snapshot::sum([
+            &shard(&[figures(10, 7), figures(10, 5)]),
+            &shard(&[lonely, figures(4, 4)]),
+        ]);
+        let requests = |figures: &Figures| figures.ledger.requests;
+        assert_eq!(sum.lanes.len(), 2);
         assert_eq!(
-            (sum.ledger.requests.captured, sum.ledger.requests.delivered),
+            (
+                requests(&sum.lanes[0]).captured,
+                requests(&sum.lanes[0]).delivered
+            ),
             (14, 8)
         );
-        assert_eq!((sum.gauges.sessions, sum.tunnel.intercepts_up), (10, 0));
-        assert_eq!(Snapshot::sum([]).ledger.requests.captured, 0);
+        assert_eq!(requests(&sum.lanes[1]).delivered, 9);
+        assert_eq!(
+            (
+                sum.lanes[0].gauges.sessions,
+                sum.lanes[0].tunnel.intercepts_up
+            ),
+            (10, 0)
+        );
+        assert_eq!(Snapshot::sum([]).total().ledger.requests.captured, 0);
+    }
+
+    #[test]
+    fn lanes_add_up_but_hear_one_capture() {
+        let snapshot = Snapshot {
+            lanes: vec![figures(10, 7), figures(10, 5)],
+        };
+        let total = snapshot.total();
+        assert_eq!(total.ledger.requests.captured, 20);
+        assert_eq!(total.ledger.capture.packets, 10);
+        assert_eq!(total.tunnel.intercepts_up, 2);
     }
 
     #[test]
     fn the_status_line_tells_rate_and_losses() {
         let line = status_line(
-            &snapshot(300, 250),
-            &snapshot(100, 50),
+            &figures(300, 250),
+            &figures(100, 50),
             Duration::from_secs(2),
         );
         assert_eq!(

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::config::Lane;
 use crate::error::StartError;
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Run};
 use crate::shard::{Command, End};
 use crate::signals::Request;
 use crate::start::Running;
-use crate::statistics::{Snapshot, log, status_line};
+use crate::statistics::{Figures, Snapshot, log, status_line};
 use crate::wake::{self, Waker};
 
 /// Time between two status lines on a terminal.
@@ -133,8 +134,8 @@ struct Supervisor {
     in_log: bool,
     next_round: Instant,
     next_log: Instant,
-    shown: (Instant, Snapshot),
-    logged: Snapshot,
+    shown: (Instant, Figures),
+    logged: Figures,
 }
 
 impl Supervisor {
@@ -152,8 +153,8 @@ impl Supervisor {
             in_log,
             next_round: now,
             next_log: now + config.interval,
-            shown: (now, Snapshot::default()),
-            logged: Snapshot::default(),
+            shown: (now, Figures::default()),
+            logged: Figures::default(),
             running,
         };
         supervisor.next_round = now + supervisor.round();
@@ -262,10 +263,7 @@ impl Supervisor {
     fn hear_end(&mut self, shard: u16, end: End) {
         match end {
             End::Stopped => return,
-            End::InterceptLost { name, reason } => {
-                tracing::error!(intercept = name, reason, "intercept was away for too long");
-                self.outcome = Outcome::InterceptLost;
-            }
+            End::InterceptLost(_) => self.outcome = Outcome::InterceptLost,
             End::Failed(reason) => {
                 tracing::error!(shard, reason, "a shard failed");
                 self.outcome = Outcome::Failed;
@@ -280,7 +278,7 @@ impl Supervisor {
 
     /// Shows the figures of a complete round where they belong.
     fn show(&mut self) {
-        let figures = self.sum();
+        let figures = self.sum().total();
         let now = Instant::now();
         if self.in_log && self.next_log <= now {
             self.next_log += self.running.config.interval;
@@ -298,7 +296,7 @@ impl Supervisor {
 
     /// Prints and writes the balance; the exit status says how the run ended.
     fn finish(self, mut outcome: Outcome) -> ExitCode {
-        let figures = self.sum();
+        let snapshot = self.sum();
         let Self {
             running, logged, ..
         } = self;
@@ -308,9 +306,14 @@ impl Supervisor {
             }
         }
         running.log.clear_status();
-        log(&figures, &logged);
-        let wall_s = running.started.elapsed().as_secs_f64();
-        let report = Report::new(&figures, outcome, running.config.shards, wall_s);
+        log(&snapshot.total(), &logged);
+        let run = Run {
+            outcome,
+            targets: running.config.lanes.iter().map(Lane::name).collect(),
+            shards: running.config.shards,
+            wall_s: running.started.elapsed().as_secs_f64(),
+        };
+        let report = Report::new(&snapshot, run);
         let mut failed = outcome != Outcome::Stopped;
         if !report.balanced {
             tracing::error!("the balance is not zero: a defect in tcpcopy, please report it");

@@ -4,6 +4,8 @@ use clap::Parser;
 
 use std::io;
 
+use tcpcopy_packet::Endpoint;
+
 use super::*;
 
 fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
@@ -48,7 +50,7 @@ fn mappings(line: &str) -> Vec<String> {
         ),
         None => format!("*:{}>{}", mapping.origin_port, mapping.target),
     };
-    config.engine.mappings.iter().map(mapping).collect()
+    config.mappings().map(mapping).collect()
 }
 
 fn refused(line: &str, message: &str) {
@@ -155,9 +157,38 @@ fn wrong_values_are_named() {
         "-x 80-10.0.0.9:80 --promiscuous",
         "--promiscuous takes what a device's mirror port sends, and -i names no device",
     );
+    let nine: Vec<String> = (1..=9)
+        .map(|n| format!("80-10.0.0.9:{}", 8000 + n))
+        .collect();
     refused(
-        "-x 80-10.0.0.9:80,80-10.0.0.8:80",
-        "-x gives *:80 two targets: 10.0.0.9:80 and 10.0.0.8:80",
+        &format!("-x {}", nine.join(",")),
+        "-x sends the same traffic to 9 targets; at most 8 are supported",
+    );
+}
+
+#[test]
+fn targets_of_the_same_traffic_have_lanes_of_their_own() {
+    let lanes = |line: &str| -> Vec<String> {
+        let config = insecure(line).expect(line);
+        config.lanes.iter().map(Lane::name).collect()
+    };
+    assert_eq!(lanes("-x 80-10.0.0.9:80"), ["10.0.0.9:80"]);
+    assert_eq!(lanes("-x 80-10.0.0.9:80,80-10.0.0.9:80"), ["10.0.0.9:80"]);
+    assert_eq!(
+        lanes("-x 80-10.0.0.9:80,81-10.0.0.8:81"),
+        ["10.0.0.9:80,10.0.0.8:81"]
+    );
+    assert_eq!(
+        lanes("-x 80-10.0.0.9:80,80-test-web:80"),
+        ["10.0.0.9:80,test-web:80"]
+    );
+    assert_eq!(
+        lanes("-x 80-10.0.0.9:80,80-10.0.0.8:80,81-10.0.0.8:81,81-10.0.0.9:81"),
+        ["10.0.0.9:80,10.0.0.9:81", "10.0.0.8:80,10.0.0.8:81"]
+    );
+    assert_eq!(
+        lanes("-x 80-10.0.0.9:80,80-10.0.0.9:81"),
+        ["10.0.0.9:80", "10.0.0.9:81"]
     );
 }
 
@@ -218,12 +249,9 @@ fn loopback_goes_with_loopback_only() {
 }
 
 fn intercept_names(line: &str) -> Vec<String> {
-    insecure(line)
-        .expect(line)
-        .intercepts
-        .into_iter()
-        .map(|intercept| intercept.name)
-        .collect()
+    let config = insecure(line).expect(line);
+    let intercepts = config.lanes.into_iter().flat_map(|lane| lane.intercepts);
+    intercepts.map(|intercept| intercept.name).collect()
 }
 
 #[test]
@@ -239,7 +267,7 @@ fn intercepts_default_to_the_targets() {
         ["web-1:36524", "six:7"]
     );
     let config = insecure("-x 80-10.0.0.9:80 -s both").expect("both families");
-    assert_eq!(config.intercepts[0].addresses.len(), 3);
+    assert_eq!(config.lanes[0].intercepts[0].addresses.len(), 3);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 use super::*;
 
 fn report() -> Report {
-    let mut snapshot = Snapshot::default();
-    let ledger = &mut snapshot.ledger;
+    let mut figures = Figures::default();
+    let ledger = &mut figures.ledger;
     ledger.connections.capture(3);
     ledger.connections.deliver(2);
     ledger.connections.drop(DropReason::TargetRefused, 1);
@@ -16,8 +16,18 @@ fn report() -> Report {
     ledger.answered_requests = 7;
     ledger.capture.packets = 50;
     ledger.send_errors.no_buffers = 4;
-    snapshot.sessions_high_water = 2;
-    let mut report = Report::new(&snapshot, Outcome::Stopped, 1, 12.34);
+    figures.sessions_high_water = 2;
+    report_of(vec![figures])
+}
+
+fn report_of(lanes: Vec<Figures>) -> Report {
+    let run = Run {
+        outcome: Outcome::Stopped,
+        targets: ["10.0.0.8:80", "10.0.0.9:80"].map(str::to_owned).to_vec(),
+        shards: 1,
+        wall_s: 12.34,
+    };
+    let mut report = Report::new(&Snapshot { lanes }, run);
     report.process = Usage {
         peak_rss_bytes: 20 << 20,
         rss_bytes: 19 << 20,
@@ -111,4 +121,25 @@ fn the_file_is_written_in_place_where_none_can_be_created() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn several_targets_have_a_table_each_and_one_together() {
+    let mut figures = Figures::default();
+    figures.ledger.requests.capture(10);
+    figures.ledger.requests.deliver(10);
+    let mut late = Figures::default();
+    late.ledger.requests.capture(10);
+    late.ledger.requests.drop(DropReason::TargetSilent, 10);
+    let report = report_of(vec![figures, late]);
+    assert_eq!(report.targets[1].loss_rate, 1.0);
+    assert_eq!((report.loss_rate, report.requests.captured), (0.5, 20));
+    let table = report.table();
+    let titles: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_suffix("   connections      requests             bytes"))
+        .map(str::trim)
+        .collect();
+    assert_eq!(titles, ["10.0.0.8:80", "10.0.0.9:80", "all targets"]);
+    assert!(report.balanced);
 }

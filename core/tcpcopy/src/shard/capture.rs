@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use intercept_lib::LogGate;
-use tcpcopy_engine::{CaptureEvent, Engine};
+use tcpcopy_engine::CaptureEvent;
 use tcpcopy_net::ring::{CaptureRing, DeviceChange};
 use tcpcopy_packet::{PacketError, Segment};
+
+use super::lane::Lane;
 
 /// The rings of a shard, one for each device.
 #[derive(Debug)]
@@ -29,10 +31,10 @@ impl CaptureSource {
         &self.rings
     }
 
-    /// Gives the engine what the kernel has handed over, of each ring at most one lap: all that was
+    /// Gives every lane what the kernel has handed over, of each ring at most one lap: all that was
     /// there at the call. The answer is whether there may be more by now, since the kernel can fill
     /// a ring as fast as it is read, and nothing else would ever get its turn.
-    pub(super) fn read(&mut self, engine: &mut Engine, time: tcpcopy_engine::Instant) -> bool {
+    pub(super) fn read(&mut self, lanes: &mut [Lane], time: tcpcopy_engine::Instant) -> bool {
         let mut may_have_more = false;
         for ring in &mut self.rings {
             let mut left = ring.block_count();
@@ -41,10 +43,7 @@ impl CaptureSource {
             {
                 left -= 1;
                 for packet in &block {
-                    match Segment::parse(packet.packet) {
-                        Ok(segment) => engine.segment(time, &segment),
-                        Err(error) => engine.capture_event(event(error)),
-                    }
+                    hear_packet(lanes, time, packet.packet);
                 }
             }
             may_have_more |= left == 0;
@@ -52,20 +51,22 @@ impl CaptureSource {
         may_have_more
     }
 
-    /// Tells the engine what the kernel has dropped since the last call.
-    pub(super) fn count_ring_drops(&mut self, engine: &mut Engine) {
+    /// Tells the lanes what the kernel has dropped since the last call.
+    pub(super) fn count_ring_drops(&mut self, lanes: &mut [Lane]) {
         let statistics = self.rings.iter_mut().map(CaptureRing::statistics);
         let dropped: u64 = statistics.map(|s| s.map_or(0, |s| s.dropped)).sum();
         let new = dropped.saturating_sub(self.told_drops);
         if new > 0 {
             self.told_drops = dropped;
-            engine.capture_event(CaptureEvent::RingDropped(new));
+            for lane in lanes {
+                lane.engine.capture_event(CaptureEvent::RingDropped(new));
+            }
         }
     }
 
     /// Stops capturing, for good.
-    pub(super) fn close(&mut self, engine: &mut Engine) {
-        self.count_ring_drops(engine);
+    pub(super) fn close(&mut self, lanes: &mut [Lane]) {
+        self.count_ring_drops(lanes);
         self.rings.clear();
         self.told_drops = 0;
     }
@@ -81,6 +82,22 @@ impl CaptureSource {
             };
             if let Some(held_back) = self.log_gate.pass(Instant::now()) {
                 tracing::warn!(problem, held_back, "a capture device has trouble");
+            }
+        }
+    }
+}
+
+/// Gives every lane a captured IP packet.
+pub(super) fn hear_packet(lanes: &mut [Lane], time: tcpcopy_engine::Instant, packet: &[u8]) {
+    match Segment::parse(packet) {
+        Ok(segment) => {
+            for lane in lanes {
+                lane.engine.segment(time, &segment);
+            }
+        }
+        Err(error) => {
+            for lane in lanes {
+                lane.engine.capture_event(event(error));
             }
         }
     }
