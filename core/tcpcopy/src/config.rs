@@ -51,6 +51,8 @@ pub struct Config {
     pub log: Log,
     /// Where the final balance goes as JSON.
     pub report: Option<PathBuf>,
+    /// Where `tcpcopy ctl` asks.
+    pub control: Option<PathBuf>,
     /// Where the process id goes.
     pub pid_file: Option<PathBuf>,
     /// Whether to run in the background.
@@ -147,6 +149,7 @@ impl Config {
                 level: options.log_level,
             },
             report: options.report.map(absolute).transpose()?,
+            control: options.control.map(absolute).transpose()?,
             pid_file: options.pid_file.map(absolute).transpose()?,
             daemon: options.daemon,
             user: options.user,

@@ -1,6 +1,6 @@
 //! The tcpcopy program: reproduces the live TCP traffic of an origin server against a target.
 //!
-//! - [`options`], [`transfer`], [`pool`], [`host`]: the command line and its small grammars
+//! - [`command_line`], [`options`], [`transfer`], [`pool`], [`host`]: the command line and its small grammars
 //! - [`config`], [`checks`]: what the options mean together, and what is refused
 //! - [`start`]: everything opened in the right order, then privileges dropped; [`key_file`]: the
 //!   key for the tunnels
@@ -8,13 +8,16 @@
 //!   intercept
 //! - [`supervise`]: the main thread: signals, figures, the end
 //! - [`statistics`], [`report`], [`process`]: the figures while it runs and at the end
+//! - [`control`]: a running program asked and changed (`tcpcopy ctl`)
 //! - [`logging`], [`signals`], [`daemon`], [`privileges`], [`wake`]: dealings with the system
 //! - [`error`]: why it could not run, and what to do
 
 #![forbid(unsafe_code)]
 
 pub mod checks;
+pub mod command_line;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod error;
 pub mod host;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::Options;
+use crate::command_line::{Command, CommandLine};
+use crate::control;
 use crate::start::start;
 use crate::supervise::supervise;
 
@@ -15,8 +16,8 @@ use crate::supervise::supervise;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     /// Could not run.
     const COULD_NOT_RUN: u8 = 2;
-    let options = match Options::try_parse_from(arguments) {
-        Ok(options) => options,
+    let line = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line,
         Err(error) => {
             // Help and version go to standard output with status 0; a reader that has gone away
             // is no failure.
@@ -24,7 +25,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(COULD_NOT_RUN));
         }
     };
-    match start(options) {
+    match line.command {
+        Some(Command::Ctl(options)) => return control::run(&options),
+        None => {}
+    }
+    match start(line.options) {
         Ok(running) => supervise(running),
         Err(error) => {
             let _ = io::stderr().write_all(error.user_text().as_bytes());

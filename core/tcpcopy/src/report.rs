@@ -65,6 +65,8 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
+    /// It has not ended.
+    Running,
     /// Stopped by the user.
     Stopped,
     /// Intercept was away for too long, and -L was not given.

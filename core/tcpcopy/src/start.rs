@@ -17,6 +17,7 @@ use tcpcopy_net::ring::{CaptureRing, RingConfig};
 use tcpcopy_net::shard::{ShardMap, shard_of};
 
 use crate::config::{Config, Lane, Surroundings};
+use crate::control::ControlSocket;
 use crate::daemon::{self, PidFile};
 use crate::error::StartError;
 use crate::host::system_resolver;
@@ -50,6 +51,8 @@ pub struct Running {
     pub log: LogSink,
     /// Where the final balance goes as JSON.
     pub report: Option<ReportFile>,
+    /// Where `tcpcopy ctl` asks.
+    pub control: Option<ControlSocket>,
     /// Removed at the end.
     pub pid_file: Option<PidFile>,
     /// When it began.
@@ -85,6 +88,11 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let filter = filter(&config)?;
     let mut pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
     let report = config.report.as_deref().map(ReportFile::open).transpose()?;
+    let control = config
+        .control
+        .as_deref()
+        .map(ControlSocket::open)
+        .transpose()?;
     let log = LogSink::install(&config.log)?;
     let signals = Signals::block().map_err(|source| StartError::System {
         action: "block signals",
@@ -139,6 +147,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         signals,
         log,
         report,
+        control,
         pid_file,
         started,
     })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::Lane;
+use crate::control::{self, Answer, ControlSocket, Question};
 use crate::error::StartError;
 use crate::report::{Outcome, Report, Run};
 use crate::shard::{Command, End};
@@ -128,6 +129,10 @@ struct Supervisor {
     outcome: Outcome,
     /// Requests to stop so far.
     stops: u32,
+    /// Whether the figures that were asked for are to be shown.
+    is_showing: bool,
+    /// Those who wait for figures.
+    waiting_for_status: Vec<Question>,
     /// Whether figures are shown on a terminal.
     on_terminal: bool,
     /// Whether they are logged.
@@ -149,6 +154,8 @@ impl Supervisor {
             shards,
             outcome: Outcome::Stopped,
             stops: 0,
+            is_showing: false,
+            waiting_for_status: Vec::new(),
             on_terminal,
             in_log,
             next_round: now,
@@ -176,12 +183,17 @@ impl Supervisor {
             while let Some(request) = self.running.signals.next_request()? {
                 self.obey(request);
             }
+            let control = self.running.control.as_mut();
+            for question in control.map_or_else(Vec::new, ControlSocket::questions) {
+                self.take_up(question);
+            }
             wake::clear(&self.running.events.wake);
             while let Ok(event) = self.running.events.receiver.try_recv() {
                 self.hear(event);
             }
             if self.next_round <= Instant::now() {
                 self.next_round += self.round();
+                self.is_showing = true;
                 self.ask_for_figures();
             }
         }
@@ -189,10 +201,14 @@ impl Supervisor {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(&self.running.signals, PollFlags::IN),
             PollFd::new(&self.running.events.wake, PollFlags::IN),
         ];
+        if let Some(control) = &self.running.control {
+            let callers = control.interests();
+            fds.extend(callers.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        }
         let limit = self.next_round.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
         match poll(&mut fds, Some(&timeout)) {
@@ -207,19 +223,61 @@ impl Supervisor {
                 Ok(()) => tracing::info!("log opened"),
                 Err(error) => tracing::warn!(%error, "can't open the log file anew"),
             },
-            Request::Stop => {
-                self.stops += 1;
-                let drain = self.running.config.drain;
-                if self.stops == 1 {
-                    let drain_s = drain.as_secs();
-                    tracing::info!(drain_s, "stopping once all is delivered; again stops now");
-                    self.command(Command::Drain(drain));
-                } else {
-                    tracing::info!("stopping now");
-                    self.command(Command::Stop);
-                }
+            Request::Stop => self.stop(self.stops > 0),
+        }
+    }
+
+    fn stop(&mut self, now: bool) {
+        self.stops += 1;
+        if now {
+            tracing::info!("stopping now");
+            self.command(Command::Stop);
+        } else {
+            let drain = self.running.config.drain;
+            let drain_s = drain.as_secs();
+            tracing::info!(drain_s, "stopping once all is delivered; again stops now");
+            self.command(Command::Drain(drain));
+        }
+    }
+
+    /// Does what `tcpcopy ctl` asks for.
+    fn take_up(&mut self, question: Question) {
+        match question.request {
+            control::Request::Status => {
+                self.waiting_for_status.push(question);
+                self.ask_for_figures();
+            }
+            control::Request::Stop { now } => {
+                self.stop(now || self.stops > 0);
+                question.answer(&Answer::Done);
             }
         }
+    }
+
+    /// Answers those who asked for the figures.
+    fn answer_status(&mut self) {
+        if self.waiting_for_status.is_empty() {
+            return;
+        }
+        let report = self.report(Outcome::Running);
+        let answer = match serde_json::to_value(&report) {
+            Ok(figures) => Answer::Status(Box::new(figures)),
+            Err(error) => Answer::Refused(error.to_string()),
+        };
+        for question in self.waiting_for_status.drain(..) {
+            question.answer(&answer);
+        }
+    }
+
+    fn report(&self, outcome: Outcome) -> Report {
+        let config = &self.running.config;
+        let run = Run {
+            outcome,
+            targets: config.lanes.iter().map(Lane::name).collect(),
+            shards: config.shards,
+            wall_s: self.running.started.elapsed().as_secs_f64(),
+        };
+        Report::new(&self.sum(), run)
     }
 
     fn command(&self, command: Command) {
@@ -255,7 +313,11 @@ impl Supervisor {
             }
         }
         if !self.shards.iter().any(|shard| shard.is_asked) {
-            self.show();
+            self.answer_status();
+            if self.is_showing {
+                self.is_showing = false;
+                self.show();
+            }
         }
     }
 
@@ -295,25 +357,20 @@ impl Supervisor {
     }
 
     /// Prints and writes the balance; the exit status says how the run ended.
-    fn finish(self, mut outcome: Outcome) -> ExitCode {
-        let snapshot = self.sum();
-        let Self {
-            running, logged, ..
-        } = self;
-        for shard in running.shards {
+    fn finish(mut self, mut outcome: Outcome) -> ExitCode {
+        for shard in std::mem::take(&mut self.running.shards) {
             if shard.thread.join().is_err() {
                 outcome = Outcome::Failed;
             }
         }
+        let report = self.report(outcome);
+        self.answer_status();
+        let figures = self.sum().total();
+        let Self {
+            running, logged, ..
+        } = self;
         running.log.clear_status();
-        log(&snapshot.total(), &logged);
-        let run = Run {
-            outcome,
-            targets: running.config.lanes.iter().map(Lane::name).collect(),
-            shards: running.config.shards,
-            wall_s: running.started.elapsed().as_secs_f64(),
-        };
-        let report = Report::new(&snapshot, run);
+        log(&figures, &logged);
         let mut failed = outcome != Outcome::Stopped;
         if !report.balanced {
             tracing::error!("the balance is not zero: a defect in tcpcopy, please report it");

@@ -7,6 +7,7 @@ use std::io;
 use tcpcopy_packet::Endpoint;
 
 use super::*;
+use crate::command_line::CommandLine;
 
 fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     let addresses: &[&str] = match name {
@@ -23,8 +24,9 @@ fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 fn configure(line: &str) -> Result<Config, StartError> {
-    let options = Options::try_parse_from(line.split_whitespace())
-        .unwrap_or_else(|error| panic!("{line}: {error}"));
+    let options = CommandLine::try_parse_from(line.split_whitespace())
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .options;
     let local = ["10.0.0.1", "127.0.0.1", "fd00::1"].map(|text| text.parse().expect("an address"));
     let devices = ["lo", "eth0", "eth1"].map(str::to_owned);
     let surroundings = Surroundings {

@@ -1,0 +1,76 @@
+//! `tcpcopy ctl`: the asking side of the control socket.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{Answer, Request};
+
+/// How long an answer may take: a busy shard tells its figures within a turn.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The command line of `tcpcopy ctl`.
+#[derive(Clone, Debug, Args)]
+pub struct CtlOptions {
+    /// The socket that the running tcpcopy was given with --control
+    #[arg(long, value_name = "SOCKET")]
+    control: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    /// Prints the figures so far, as JSON
+    Status,
+    /// Ends the replay once everything captured is delivered
+    Stop {
+        /// Drops what is not delivered yet
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+/// Asks, prints the answer, and says whether it was done.
+pub fn run(options: &CtlOptions) -> ExitCode {
+    let request = match &options.action {
+        Action::Status => Request::Status,
+        Action::Stop { now } => Request::Stop { now: *now },
+    };
+    let path = options.control.display();
+    let problem = match ask(&options.control, &request) {
+        Ok(Answer::Done) => return ExitCode::SUCCESS,
+        Ok(Answer::Status(figures)) => {
+            let text = serde_json::to_string_pretty(&figures).unwrap_or_default();
+            // Whoever read the output may be gone.
+            let _ = writeln!(io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Answer::Refused(reason)) => reason,
+        Err(error) => format!(
+            "can't ask tcpcopy at {path}: {error}\n\n\
+             hint: start it with --control {path}, and ask as the same user"
+        ),
+    };
+    let _ = writeln!(io::stderr(), "tcpcopy: {problem}");
+    ExitCode::FAILURE
+}
+
+fn ask(path: &std::path::Path, request: &Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&answer)?)
+}
