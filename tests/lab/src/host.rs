@@ -84,6 +84,15 @@ impl Host {
             .map(drop)
     }
 
+    /// Makes a directory in the lab's own that belongs to another user, and returns its path.
+    pub(crate) fn directory_of(&self, user: &str, name: &str) -> Result<String> {
+        let path = self.shared.path(name);
+        self.command("install")
+            .args(["-d", "-m", "700", "-o", user, &path])
+            .run()?;
+        Ok(path)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

@@ -41,6 +41,7 @@ impl Init {
                 "--mount",
                 "--mount-proc",
                 "--net",
+                "--ipc",
                 "--",
             ])
             .args(["sh", "-c", SCRIPT])

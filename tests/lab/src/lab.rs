@@ -179,6 +179,22 @@ INSIDE"
         self.shared.read(name)
     }
 
+    /// Reads a file of the lab's own directory that is no text.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_bytes(&self, name: &str) -> Result<Vec<u8>> {
+        self.shared.read_bytes(name)
+    }
+
+    /// Makes a directory in the lab's own that belongs to another user, and returns its path.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] as when there is no such user.
+    pub fn directory_of(&self, user: &str, name: &str) -> Result<String> {
+        self.host("client").directory_of(user, name)
+    }
+
     /// Makes the target send what is meant for clients (`10.55.1.0/24`, `fd55:0:0:1::/64`) to the
     /// assistant, which forwards nothing: the classic place of intercept.
     ///

@@ -1,8 +1,8 @@
 //! A private network of namespaces with real servers and real clients, as a library.
 //!
 //! A [`Lab`] is one process tree of its own: a PID namespace whose init process lives exactly as
-//! long as a pipe held by the test, a mount namespace with a private `/run`, and one network
-//! namespace per [`Host`]. When the test ends, panics or is killed, the pipe closes, init exits,
+//! long as a pipe held by the test, a mount namespace with a private `/run`, an IPC namespace for
+//! what servers share in memory, and one network namespace per [`Host`]. When the test ends, panics or is killed, the pipe closes, init exits,
 //! and the kernel takes every process, interface, rule and file of the lab with it. Nothing has a
 //! name outside the lab, so any number of labs can run at once.
 //!
@@ -18,26 +18,34 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 mod error;
 mod host;
 mod init;
 mod lab;
 mod loss;
+mod memcached;
 mod nginx;
+mod postgres;
 mod process;
 mod programs;
+mod redis;
 mod report;
 mod requirements;
 mod wait;
 mod watch;
 mod wrk;
 
+pub use command::Command;
 pub use error::LabError;
 pub use host::Host;
 pub use lab::{Lab, LabOptions};
+pub use memcached::Memcached;
 pub use nginx::{Nginx, NginxConfig, Request};
-pub use process::{Command, Output, Process, Usage};
+pub use postgres::Postgres;
+pub use process::{Output, Process, Usage};
 pub use programs::{Mode, Programs, Setup};
+pub use redis::Redis;
 pub use report::Report;
 pub use requirements::{Requirement, install_missing, may_skip, missing, requirements};
 pub use wait::wait_until;

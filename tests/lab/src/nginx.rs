@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use nix::sys::signal::Signal;
+
 use crate::{Host, Process, Result};
 
 /// The sizes of the files that it serves as `/size/BYTES`.
@@ -124,6 +126,23 @@ impl Nginx {
         connections.sort_unstable();
         connections.dedup();
         Ok(connections.len() as u64)
+    }
+
+    /// Makes the server hang: nothing of it runs any more, while its kernel goes on to accept
+    /// connections and data for it until the buffers are full.
+    ///
+    /// # Errors
+    /// As [`Process::signal_children`].
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.signal_children(Signal::SIGSTOP)
+    }
+
+    /// Lets the server go on after [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// As [`Process::signal_children`].
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.signal_children(Signal::SIGCONT)
     }
 
     /// The server's processes, for signals and measurements.

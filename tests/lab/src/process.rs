@@ -1,9 +1,9 @@
-//! Programs that run on a host of the lab.
+//! Programs that run on a host of the lab: what they print and use, and how they end.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,130 +12,13 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::init::child_of;
 use crate::lab::Shared;
-use crate::requirements::search_path;
 use crate::{LabError, Result, wait_until};
-
-/// How long a program may run when the caller says nothing.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long the machine may take from fork to exec.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How much of a program's output goes into a failure message, in bytes.
 const TAIL_BYTES: usize = 4_000;
-
-/// A program about to run on a host, with its arguments.
-#[derive(Debug)]
-pub struct Command {
-    shared: Arc<Shared>,
-    host: String,
-    program: String,
-    args: Vec<String>,
-    envs: Vec<(String, String)>,
-    timeout: Duration,
-}
-
-impl Command {
-    pub(crate) fn new(shared: Arc<Shared>, host: &str, program: &str) -> Self {
-        Self {
-            shared,
-            host: host.to_owned(),
-            program: program.to_owned(),
-            args: Vec::new(),
-            envs: Vec::new(),
-            timeout: DEFAULT_TIMEOUT,
-        }
-    }
-
-    /// Adds one argument.
-    pub fn arg(mut self, arg: impl ToString) -> Self {
-        self.args.push(arg.to_string());
-        self
-    }
-
-    /// Adds several arguments.
-    pub fn args<T: ToString>(mut self, args: impl IntoIterator<Item = T>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.to_string()));
-        self
-    }
-
-    /// Sets an environment variable.
-    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
-        self.envs.push((name.to_owned(), value.to_string()));
-        self
-    }
-
-    /// Limits how long [`run`](Self::run) waits.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Runs the program to its end and returns what it printed.
-    ///
-    /// # Errors
-    /// [`LabError::Failed`] when it ends with another status than 0, [`LabError::Timeout`] when
-    /// it does not end.
-    pub fn run(self) -> Result<Output> {
-        let timeout = self.timeout;
-        let mut process = self.spawn()?;
-        let output = process.wait(timeout)?;
-        if output.status.success() {
-            Ok(output)
-        } else {
-            Err(process.failed(output.status))
-        }
-    }
-
-    /// Starts the program and returns at once; dropping the [`Process`] kills it.
-    ///
-    /// # Errors
-    /// [`LabError::Spawn`] or [`LabError::Io`].
-    pub fn spawn(self) -> Result<Process> {
-        let name = Path::new(&self.program)
-            .file_name()
-            .and_then(OsStr::to_str)
-            .unwrap_or("?");
-        let log = self.shared.next_log(name);
-        let open = |extension: &str| {
-            let path = log.with_extension(extension);
-            File::create(&path).map_err(|cause| LabError::io("create", path.display(), cause))
-        };
-        let (stdout, stderr) = (open("out")?, open("err")?);
-        let text = format!("{} {}", self.program, self.args.join(" "));
-        let outer = std::process::Command::new("nsenter")
-            .args([
-                "--target",
-                &self.shared.init_pid().to_string(),
-                "--pid",
-                "--mount",
-                "--",
-            ])
-            .args(["ip", "netns", "exec", &self.host, &self.program])
-            .args(&self.args)
-            .envs(self.envs.iter().map(|(name, value)| (name, value)))
-            .env("PATH", search_path())
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .map_err(|source| LabError::Spawn {
-                command: text.clone(),
-                source,
-            })?;
-        let is_ip = name == "ip";
-        Ok(Process {
-            _lab: self.shared,
-            host: self.host,
-            text,
-            outer,
-            log,
-            is_ip,
-            ended: None,
-        })
-    }
-}
 
 /// What a program printed, and how it ended.
 #[derive(Debug, Clone)]
@@ -171,6 +54,26 @@ pub struct Process {
 }
 
 impl Process {
+    /// A program that `nsenter`, running as `outer`, is about to start on `host`; its output is in
+    /// the files `log` with the extensions `out` and `err`.
+    pub(crate) fn new(
+        lab: Arc<Shared>,
+        host: String,
+        text: String,
+        outer: Child,
+        log: PathBuf,
+    ) -> Self {
+        Self {
+            _lab: lab,
+            host,
+            is_ip: text.starts_with("ip "),
+            text,
+            outer,
+            log,
+            ended: None,
+        }
+    }
+
     /// The process id as the outside sees it, once the program has really been started.
     ///
     /// # Errors
@@ -215,6 +118,23 @@ impl Process {
     /// As [`pid`](Self::pid), or [`LabError::Io`] when the kernel refuses.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         let pid = self.pid()?;
+        self.signal_one(pid, signal)
+    }
+
+    /// Sends a signal to the program's children, as for a server whose workers are to hang.
+    ///
+    /// Stopping the program itself would stop the lab's own process that waits for it.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    pub fn signal_children(&mut self, signal: Signal) -> Result<()> {
+        let pid = self.pid()?;
+        children_of(pid)
+            .into_iter()
+            .try_for_each(|child| self.signal_one(child, signal))
+    }
+
+    fn signal_one(&self, pid: u32, signal: Signal) -> Result<()> {
         let raw = Pid::from_raw(pid.cast_signed());
         kill(raw, signal).map_err(|errno| LabError::io("signal", &self.text, errno.into()))
     }
@@ -297,12 +217,7 @@ impl Process {
     pub fn usage_with_children(&mut self) -> Result<Usage> {
         let pid = self.pid()?;
         let mut sum = usage_of(pid)?;
-        let children = format!("/proc/{pid}/task/{pid}/children");
-        let children = fs::read_to_string(children).unwrap_or_default();
-        for child in children
-            .split_whitespace()
-            .filter_map(|word| word.parse().ok())
-        {
+        for child in children_of(pid) {
             let usage = usage_of(child)?;
             sum.cpu += usage.cpu;
             sum.resident_bytes += usage.resident_bytes;
@@ -376,6 +291,13 @@ fn listens(pid: u32, port: u16) -> bool {
             let link = link.to_string_lossy();
             sockets.iter().any(|socket| *socket == link)
         })
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let words = children.split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 fn usage_of(pid: u32) -> Result<Usage> {

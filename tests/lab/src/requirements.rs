@@ -2,18 +2,24 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
-use crate::{LabError, Result};
+use crate::{LabError, Result, postgres};
 
 /// Directories that hold system programs but are often missing in a user's `PATH`.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// Where the header of libpcap is looked for; one of them is enough.
 const PCAP_HEADERS: [&str; 2] = ["/usr/include/pcap/pcap.h", "/usr/include/pcap.h"];
+
+/// The program that decides on a Debian machine whether a package may start its service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// A program or library that the lab needs, and the Debian package that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,7 @@ impl Requirement {
     /// Tells whether the machine has it.
     pub fn is_met(&self) -> bool {
         match self.name {
+            "postgres" => postgres::is_installed(),
             "libpcap" => PCAP_HEADERS.iter().any(|header| Path::new(header).exists()),
             program => find_program(program).is_some(),
         }
@@ -49,6 +56,16 @@ pub fn requirements() -> &'static [Requirement] {
         needs("iperf3", "iperf3"),
         needs("ethtool", "ethtool"),
         needs("ping", "iputils-ping"),
+        needs("redis-server", "redis-server"),
+        needs("redis-cli", "redis-tools"),
+        needs("redis-benchmark", "redis-tools"),
+        needs("memcached", "memcached"),
+        needs("memcslap", "libmemcached-tools"),
+        needs("memcstat", "libmemcached-tools"),
+        needs("postgres", "postgresql"),
+        needs("gzip", "gzip"),
+        needs("zstd", "zstd"),
+        needs("setpriv", "util-linux"),
         needs("unshare", "util-linux"),
         needs("nsenter", "util-linux"),
         needs("mount", "mount"),
@@ -88,6 +105,7 @@ pub fn install_missing() -> Result<Vec<Requirement>> {
         install.extend(packages(&lacking));
         // A failure shows in what is still missing; an update that fails may not matter at all.
         let _ = apt(&["update"]);
+        let _quiet = NoServices::while_it_lives();
         let _ = apt(&install);
     }
     let still = missing();
@@ -95,6 +113,36 @@ pub fn install_missing() -> Result<Vec<Requirement>> {
         Ok(lacking)
     } else {
         Err(missing_error(&still))
+    }
+}
+
+/// Keeps packages from starting their servers on the machine itself: the lab starts its own.
+///
+/// Debian asks the program [`POLICY`] before it starts a service; where the machine has one, that
+/// one decides.
+struct NoServices(Option<&'static Path>);
+
+impl NoServices {
+    fn while_it_lives() -> Self {
+        const DENY: &str =
+            "#!/bin/sh\n# No service is started while the lab's packages come.\nexit 101\n";
+        let path = Path::new(POLICY);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(path)
+            .and_then(|mut file| file.write_all(DENY.as_bytes()));
+        Self(created.is_ok().then_some(path))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // What could be created can be removed, unless somebody was faster.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
