@@ -4,6 +4,7 @@
 //! - [`filter`]: which packets the kernel hands over, from the origins (`-x`) and the user (`-F`)
 //! - [`ring`]: the capture ring (`AF_PACKET`, `TPACKET_V3`)
 //! - [`shard`]: which shard owns a client, computed alike here and in the kernel
+//! - [`file`]: capture files, read and written
 //! - [`raw`]: whole IP packets sent in batches, with any source address
 //! - [`scheduling`]: short turns on the processor, so that a ring is emptied in time
 //! - [`interfaces`]: the host's devices and addresses
@@ -15,6 +16,7 @@
 
 pub mod bpf;
 mod error;
+pub mod file;
 pub mod filter;
 pub mod interfaces;
 pub mod raw;
