@@ -238,20 +238,22 @@ fn simple_and_obsolete_packet_blocks() {
     }
 }
 
+/// Where a file is broken, why, and how many frames came before.
+fn problem(bytes: Vec<u8>) -> (u64, Problem, usize) {
+    let (frames, error) = match open(bytes) {
+        Ok(mut file) => read_all(&mut file),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    match error.unwrap() {
+        FileError::Broken {
+            offset, problem, ..
+        } => (offset, problem, frames.len()),
+        other => panic!("{other}"),
+    }
+}
+
 #[test]
 fn broken_files_say_where_and_why() {
-    fn problem(bytes: Vec<u8>) -> (u64, Problem, usize) {
-        let (frames, error) = match open(bytes) {
-            Ok(mut file) => read_all(&mut file),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        match error.unwrap() {
-            FileError::Broken {
-                offset, problem, ..
-            } => (offset, problem, frames.len()),
-            other => panic!("{other}"),
-        }
-    }
     assert_eq!(problem(vec![]), (0, Problem::Empty, 0));
     assert_eq!(
         problem(b"GET / HTTP".to_vec()),
@@ -269,7 +271,10 @@ fn broken_files_say_where_and_why() {
         problem(classic),
         (length, Problem::FrameTooLong(0x7fff_ffff), 1)
     );
+}
 
+#[test]
+fn broken_blocks_say_where_and_why() {
     let start = || {
         let mut hand = Hand::new(true);
         hand.section()
