@@ -16,6 +16,17 @@ pub struct Mapping {
     pub target: Endpoint,
 }
 
+/// How bytes reach the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Upstream {
+    /// As packets in the client's name, with intercept to catch the answers.
+    #[default]
+    Raw,
+    /// Through connections of this host's kernel. `-c`, `-f`, `-H`, `-M` and `-D` mean nothing to
+    /// the engine then, and client and target may be of different IP versions.
+    Socket,
+}
+
 /// How the mirror TCP times its acknowledgements (`-R`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RttPolicy {
@@ -85,6 +96,8 @@ impl std::fmt::Debug for Ownership {
 pub struct EngineConfig {
     /// The `-x` list, searched in order.
     pub mappings: Vec<Mapping>,
+    /// How bytes reach the target.
+    pub upstream: Upstream,
     /// Sessions per captured connection, the first included (`-n`); at least 1.
     pub copies: u16,
     /// Shifts every source port (`-f`), so that several tcpcopy of one client don't meet; 0 to 1023.
@@ -134,6 +147,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             mappings: Vec::new(),
+            upstream: Upstream::Raw,
             copies: 1,
             port_shift: 0,
             selection: Selection::All,

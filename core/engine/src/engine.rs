@@ -8,6 +8,7 @@ use crate::ledger::Ledger;
 use crate::output::{CaptureEvent, Gauges, InFlight, Output, SessionId, ShutDown, UpstreamEvent};
 use crate::replay::Replay;
 use crate::session::Session;
+use crate::socket::SocketEvent;
 use crate::time::Instant;
 
 /// The replay engine of one shard: captured segments in, packets for the target out.
@@ -60,6 +61,15 @@ impl Engine {
     /// What intercept reports: a segment of the target for a session.
     pub fn reply(&mut self, now: Instant, session: SessionId, segment: &Segment<'_>) {
         self.replay.reply(now, session, segment);
+        self.settle_news();
+    }
+
+    /// Bytes that the target has sent to a session's kernel connection. `is_last` says that no more
+    /// wait in the kernel: the target has paused, which is how its answers end.
+    pub fn received(&mut self, now: Instant, session: SessionId, bytes: &[u8], is_last: bool) {
+        let bytes = bytes.len() as u64;
+        let event = SocketEvent::Received { bytes, is_last };
+        self.replay.socket_event(now, session, event);
         self.settle_news();
     }
 

@@ -15,17 +15,20 @@
 
 mod allocator;
 mod capture;
+mod channel;
 mod config;
 mod connection;
 mod engine;
 mod gate;
 mod ledger;
 mod mirror;
+mod outbox;
 mod output;
 mod reassembly;
 mod replay;
 mod selection;
 mod session;
+mod socket;
 mod time;
 mod timer;
 
@@ -37,8 +40,8 @@ pub use ledger::{
     UpstreamCounters,
 };
 pub use output::{
-    CaptureEvent, Gauges, InFlight, Output, Registration, SessionId, SessionRecord, ShutDown,
-    UpstreamEvent,
+    CaptureEvent, Closing, Gauges, InFlight, Output, Registration, SessionId, SessionRecord,
+    ShutDown, SocketFailure, UpstreamEvent,
 };
 pub use reassembly::{
     Inserted, MAX_DISTANCE, MAX_HELD_BYTES, MAX_HELD_SEGMENTS, Piece, Reassembly, StreamSegment,

@@ -61,7 +61,8 @@ pub struct SessionRecord {
     pub session: SessionId,
     /// The captured client.
     pub client: Endpoint,
-    /// From the source that stood for the client to the target.
+    /// From the source that stood for the client to the target. Where no connection was ever under
+    /// way, a socket's source is the unspecified address and port 0.
     pub tuple: FourTuple,
     /// Client bytes that were to be sent.
     pub captured_bytes: u64,
@@ -87,13 +88,93 @@ pub enum Output<'a> {
         /// As it was registered.
         tuple: FourTuple,
     },
+    /// Open a kernel connection to the target, and answer with [`UpstreamEvent::Connecting`] or
+    /// [`UpstreamEvent::Failed`] at once.
+    Connect {
+        /// The session; the same may ask again after a failure for want of a port or a descriptor.
+        session: SessionId,
+        /// The captured client.
+        client: Endpoint,
+        /// The server that it spoke to.
+        origin: Endpoint,
+        /// Where to connect to.
+        target: Endpoint,
+    },
+    /// Give these bytes to the session's connection. The next input is the answer,
+    /// [`UpstreamEvent::Taken`], before the next output.
+    Send {
+        /// The session.
+        session: SessionId,
+        /// Client bytes, at least one.
+        bytes: &'a [u8],
+    },
+    /// Close the session's connection.
+    Close {
+        /// The session.
+        session: SessionId,
+        /// In which way.
+        how: Closing,
+    },
     /// A session ended; for whoever keeps a log.
     Record(SessionRecord),
     /// Nothing more to do before this moment, or before the next input.
     Timeout(Option<Instant>),
 }
 
-/// What happened on the way to the target.
+/// How a kernel connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// FIN after the bytes that were taken; the target may go on.
+    Finish,
+    /// RST, and the connection is over: nothing more is to be said of it.
+    Reset,
+    /// Both sides have closed and every byte has arrived: the connection is over.
+    Release,
+}
+
+/// Why a kernel connection could not be made, or is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketFailure {
+    /// The target answered the SYN with a RST.
+    Refused,
+    /// The target reset the connection.
+    Reset,
+    /// The kernel has given up waiting for the target.
+    TimedOut,
+    /// No way leads to the target.
+    Unreachable,
+    /// No source port towards the target is free at the moment.
+    NoPort,
+    /// No file descriptor is free at the moment.
+    NoDescriptor,
+    /// Anything else.
+    Other,
+}
+
+impl SocketFailure {
+    /// What it is called in the account.
+    pub(crate) const fn reason(self) -> DropReason {
+        match self {
+            Self::Refused => DropReason::TargetRefused,
+            Self::Reset => DropReason::TargetReset,
+            Self::TimedOut => DropReason::TargetSilent,
+            Self::Unreachable => DropReason::TargetUnreachable,
+            Self::NoPort => DropReason::NoTupleLeft,
+            Self::NoDescriptor => DropReason::NoDescriptor,
+            Self::Other => DropReason::SocketFailed,
+        }
+    }
+
+    /// Whether it is likely to pass, so that asking again helps.
+    pub(crate) const fn is_shortage(self) -> bool {
+        matches!(self, Self::NoPort | Self::NoDescriptor)
+    }
+}
+
+/// What happened on the way to the target. The tunnel's events concern an engine with
+/// [`Upstream::Raw`](crate::Upstream::Raw), the sockets' one with
+/// [`Upstream::Socket`](crate::Upstream::Socket); others, and those of a session that has ended, are
+/// counted and change nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamEvent {
     /// intercept has confirmed the session: its SYN may leave.
@@ -107,6 +188,42 @@ pub enum UpstreamEvent {
     TunnelDown,
     /// The tunnel won't come back: all sessions end.
     TunnelLost,
+    /// A connection is under way.
+    Connecting {
+        /// The session.
+        session: SessionId,
+        /// Our end of it.
+        source: Endpoint,
+    },
+    /// The target has accepted the connection.
+    Connected(SessionId),
+    /// The kernel took so many bytes of the [`Output::Send`]. Where it is fewer than offered,
+    /// nothing more is offered before [`Self::Writable`].
+    Taken {
+        /// The session.
+        session: SessionId,
+        /// How many.
+        bytes: usize,
+    },
+    /// The kernel has room again.
+    Writable(SessionId),
+    /// How far the target's acknowledgements have come.
+    Acknowledged {
+        /// The session.
+        session: SessionId,
+        /// Of the bytes taken so far, this many are not acknowledged; a FIN is no byte.
+        unacknowledged: u64,
+    },
+    /// The target has closed its side, after all that was
+    /// [received](crate::Engine::received) of it.
+    Finished(SessionId),
+    /// There is no connection, or none any more. What [`Self::Acknowledged`] said last stands.
+    Failed {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        failure: SocketFailure,
+    },
 }
 
 /// What happened to the capture that is not a segment.

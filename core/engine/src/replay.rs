@@ -1,21 +1,26 @@
 //! The replaying half of the engine: all sessions, what they have to send, and when.
 
 mod ends;
+mod line;
+mod upstream;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use slab::Slab;
-use tcpcopy_packet::{Endpoint, FourTuple, Segment};
+use tcpcopy_packet::{Endpoint, FourTuple};
 
 use crate::allocator::{AllocateError, TupleAllocator};
-use crate::config::EngineConfig;
+use crate::channel::{Channel, Request};
+use crate::config::{EngineConfig, Upstream};
 use crate::ledger::{DropReason, Ledger};
-use crate::mirror::SynOffer;
-use crate::output::{Output, Registration, SessionId, SessionRecord, UpstreamEvent};
+use crate::mirror::{Mirror, SynOffer};
+use crate::output::{Closing, Output, Registration, SessionId, SessionRecord};
 use crate::session::{Home, Load, Session};
+use crate::socket::Socket;
 use crate::time::Instant;
 use crate::timer::TimerQueue;
+use line::Line;
 
 /// What a session costs of the memory budget beside its captured bytes: its state, its timers, its
 /// tuple, and its place in the tables.
@@ -41,6 +46,7 @@ pub(crate) enum HomeNews {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     pub(crate) client: Endpoint,
+    pub(crate) origin: Endpoint,
     pub(crate) target: Endpoint,
     pub(crate) copy: u16,
     pub(crate) offer: SynOffer,
@@ -60,7 +66,11 @@ pub(crate) struct Replay {
     timers: TimerQueue<SessionId>,
     /// Sessions that may have something to send.
     ready: VecDeque<SessionId>,
+    /// Sessions that can't connect for want of a port or a descriptor.
+    line: Line,
     notices: VecDeque<Notice>,
+    /// What the session at the front of `ready` wants, and the packet if it is one.
+    request: Request,
     packet: Vec<u8>,
     load: Load,
     tunnel_is_up: bool,
@@ -68,11 +78,12 @@ pub(crate) struct Replay {
     is_closing: bool,
 }
 
-/// Outputs that are not packets.
+/// Outputs that don't depend on a session any more.
 #[derive(Debug)]
 enum Notice {
     Register(Registration),
     Unregister(SessionId, FourTuple),
+    Close(SessionId, Closing),
     Record(SessionRecord),
 }
 
@@ -95,7 +106,9 @@ impl Replay {
             seed,
             timers: TimerQueue::new(),
             ready: VecDeque::new(),
+            line: Line::new(),
             notices: VecDeque::new(),
+            request: Request::Packet,
             packet: Vec::with_capacity(2048),
             load: Load::default(),
             tunnel_is_up: false,
@@ -125,7 +138,9 @@ impl Replay {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let timer = self.timers.next();
+        let retry = self.line.next_at();
+        timer.map_or(retry, |at| Some(retry.map_or(at, |retry| retry.min(at))))
     }
 
     fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
@@ -135,31 +150,25 @@ impl Replay {
         }
     }
 
-    /// Opens a session towards the target; its SYN leaves once intercept has confirmed it.
+    /// Opens a session towards the target; its SYN leaves at once from a socket, and otherwise once
+    /// intercept has confirmed it.
     pub(crate) fn open(
         &mut self,
         now: Instant,
         opening: Opening,
     ) -> Result<SessionKey, DropReason> {
+        let channel = self.channel_for(now, &opening)?;
         let Opening {
             client,
-            target,
+            origin,
             copy,
-            offer,
             home,
             owes_connection,
+            ..
         } = opening;
-        let tuple = self
-            .allocator
-            .allocate(client, target, copy)
-            .map_err(|error| match error {
-                AllocateError::NoTupleLeft => DropReason::NoTupleLeft,
-                AllocateError::AddressFamily => DropReason::AddressFamily,
-            })?;
-        let mut session = Session::new(now, tuple, client, copy, offer, &self.config, self.seed);
+        let mut session = Session::new(now, client, origin, copy, channel, &self.config);
         session.home = home;
         session.owes_connection = owes_connection;
-        let iss = session.iss().value();
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let place = self.sessions.insert((serial, session));
@@ -167,15 +176,29 @@ impl Replay {
             serial,
             u32::try_from(place).expect("fewer than 2^32 sessions"),
         );
-        if self.tunnel_is_up {
-            self.notices.push_back(Notice::Register(Registration {
-                session: key,
-                tuple,
-                iss,
-            }));
+        match self.config.upstream {
+            Upstream::Raw if self.tunnel_is_up => self.register(key),
+            Upstream::Raw => {}
+            Upstream::Socket => self.connect(now, key),
         }
         self.reschedule(key);
         Ok(key)
+    }
+
+    fn channel_for(&mut self, now: Instant, opening: &Opening) -> Result<Channel, DropReason> {
+        let Opening { target, offer, .. } = *opening;
+        if self.config.upstream == Upstream::Socket {
+            return Ok(Channel::Socket(Socket::new(target, offer)));
+        }
+        let tuple = self
+            .allocator
+            .allocate(opening.client, target, opening.copy)
+            .map_err(|error| match error {
+                AllocateError::NoTupleLeft => DropReason::NoTupleLeft,
+                AllocateError::AddressFamily => DropReason::AddressFamily,
+            })?;
+        let mirror = Mirror::new(now, tuple, offer, self.config.mtu, self.seed);
+        Ok(Channel::Raw(mirror))
     }
 
     /// A new exchange begins in a session.
@@ -257,59 +280,6 @@ impl Replay {
             .is_none_or(|session| session.target_finished())
     }
 
-    /// A segment of the target.
-    pub(crate) fn reply(&mut self, now: Instant, key: SessionKey, segment: &Segment<'_>) {
-        let mut fate = None;
-        let known = self.touch(key, |session, replay| {
-            fate = session.reply(now, segment, replay.ledger);
-        });
-        if !known {
-            self.ledger.upstream.stale_replies += 1;
-            return;
-        }
-        if let Some(session) = self.session_mut(key)
-            && (session.target_finished() || fate.is_some())
-            && !session.is_settled
-        {
-            self.carry_over(now, key);
-        }
-        self.apply(now, key, fate);
-    }
-
-    pub(crate) fn upstream_event(&mut self, now: Instant, event: UpstreamEvent) {
-        match event {
-            UpstreamEvent::Registered(key) => {
-                self.touch(key, |session, _| session.registered(now));
-            }
-            UpstreamEvent::RegistrationRefused(key) => {
-                self.fail(now, key, DropReason::InterceptRefused);
-            }
-            UpstreamEvent::TunnelUp => {
-                self.tunnel_is_up = true;
-                for (place, (serial, session)) in &self.sessions {
-                    let registration = Registration {
-                        session: SessionId::new(*serial, place as u32),
-                        tuple: session.tuple(),
-                        iss: session.iss().value(),
-                    };
-                    self.notices.push_back(Notice::Register(registration));
-                }
-            }
-            UpstreamEvent::TunnelDown => self.silence_all(),
-            UpstreamEvent::TunnelLost => {
-                self.silence_all();
-                self.end_all(now, DropReason::TunnelDown);
-            }
-        }
-    }
-
-    fn silence_all(&mut self) {
-        self.tunnel_is_up = false;
-        for (_, (_, session)) in &mut self.sessions {
-            session.silence();
-        }
-    }
-
     /// Ends every session: RSTs leave, nothing is waited for.
     pub(crate) fn end_all(&mut self, now: Instant, reason: DropReason) {
         self.is_closing = true;
@@ -358,19 +328,22 @@ impl Replay {
     pub(crate) fn prepare_output(&mut self, now: Instant) -> bool {
         loop {
             if !self.notices.is_empty() {
-                self.packet.clear();
                 return true;
             }
             let Some(&key) = self.ready.front() else {
+                if self.call_from_line(now) {
+                    continue;
+                }
                 return false;
             };
             if let Some((serial, session)) = self.sessions.get_mut(key.place() as usize)
                 && *serial == key.serial()
             {
                 let before = session.load();
-                let has_packet = session.poll_transmit(now, &mut self.packet, &mut self.ledger);
+                let request = session.poll(now, &mut self.packet, &mut self.ledger);
                 self.load.replace(before, session.load());
-                if has_packet {
+                if let Some(request) = request {
+                    self.request = request;
                     return true;
                 }
                 session.is_queued = false;
@@ -383,9 +356,11 @@ impl Replay {
     /// What [`prepare_output`](Self::prepare_output) found.
     pub(crate) fn output(&mut self) -> Output<'_> {
         match self.notices.pop_front() {
-            None => Output::Packet(&self.packet),
+            None if self.request == Request::Packet => Output::Packet(&self.packet),
+            None => self.socket_output(),
             Some(Notice::Register(registration)) => Output::Register(registration),
             Some(Notice::Unregister(session, tuple)) => Output::Unregister { session, tuple },
+            Some(Notice::Close(session, how)) => Output::Close { session, how },
             Some(Notice::Record(record)) => Output::Record(record),
         }
     }

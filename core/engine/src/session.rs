@@ -1,23 +1,30 @@
 //! One session: the replayed twin of a captured connection, or of one copy of it.
 //!
-//! A session joins the gate (what may leave) with the mirror (how it reaches the target) and keeps
-//! the account of both.
+//! A session joins the gate (what may leave) with the channel (how it reaches the target) and keeps
+//! the account of both. What only one kind of channel needs is in [`raw`] and [`socket`].
 
 mod carry;
+mod raw;
+mod socket;
 
 use bytes::Bytes;
-use tcpcopy_packet::{Endpoint, FourTuple, MirrorSeq, Segment};
+use tcpcopy_packet::{Endpoint, FourTuple};
 
+use crate::channel::{Channel, Heard, Request};
 use crate::config::EngineConfig;
 use crate::gate::{Exchange, Gate, StreamEnd, View};
 use crate::ledger::{DropReason, Ledger};
-use crate::mirror::{Ending, Expired, Mirror, SynOffer};
+use crate::mirror::{Expired, SynOffer};
 use crate::time::Instant;
 use crate::timer::TimerEntries;
 
 /// How long a session whose client never answers the origin's SYN-ACK is kept: servers give up
 /// after 63 s.
 pub(crate) const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(64);
+
+/// How long a session waits in line for a source port or a file descriptor: longer than TIME_WAIT
+/// keeps a port (60 s on Linux).
+const SHORTAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(65);
 
 /// How long a session waits for intercept to confirm its registration.
 const REGISTRATION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -38,17 +45,6 @@ pub(crate) enum Fate {
     Done,
     /// Something was in the way; what is not delivered is lost for this reason.
     Failed(DropReason),
-}
-
-impl From<Ending> for Fate {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Done => Self::Done,
-            Ending::Refused => Self::Failed(DropReason::TargetRefused),
-            Ending::Reset => Self::Failed(DropReason::TargetReset),
-            Ending::Unanswered => Self::Failed(DropReason::TargetSilent),
-        }
-    }
 }
 
 /// What sessions ask of the engine, as sums.
@@ -72,8 +68,10 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) home: Option<Home>,
-    /// The captured client; the source that stands for it is the mirror's.
+    /// The captured client; the source that stands for it is the channel's.
     pub(crate) client: Endpoint,
+    /// The server that the client spoke to.
+    pub(crate) origin: Endpoint,
     pub(crate) copy: u16,
     /// Whether the connection's account still waits for this session to be established.
     pub(crate) owes_connection: bool,
@@ -81,11 +79,12 @@ pub(crate) struct Session {
     pub(crate) is_queued: bool,
     /// Its entries in the timer queue.
     pub(crate) entries: TimerEntries,
-    /// intercept knows the session at the moment, so that no answer can get past it.
+    /// intercept knows the session at the moment, so that no answer can get past it; a kernel
+    /// connection needs no intercept.
     may_speak: bool,
     /// The account is closed; only the target's retransmissions are answered.
     pub(crate) is_settled: bool,
-    mirror: Mirror,
+    channel: Channel,
     gate: Gate,
     /// Origin bytes that the client has seen since this session began.
     seen_total: u64,
@@ -97,23 +96,23 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         now: Instant,
-        tuple: FourTuple,
         client: Endpoint,
+        origin: Endpoint,
         copy: u16,
-        offer: SynOffer,
+        channel: Channel,
         config: &EngineConfig,
-        seed: u64,
     ) -> Self {
         Self {
             home: None,
             client,
+            origin,
             copy,
             owes_connection: false,
             is_queued: false,
             entries: TimerEntries::default(),
-            may_speak: false,
+            may_speak: matches!(channel, Channel::Socket(_)),
             is_settled: false,
-            mirror: Mirror::new(now, tuple, offer, config.mtu, seed),
+            channel,
             gate: Gate::new(config.wait_for_answers),
             seen_total: 0,
             last_activity_at: now,
@@ -122,29 +121,25 @@ impl Session {
     }
 
     pub(crate) fn tuple(&self) -> FourTuple {
-        self.mirror.tuple()
-    }
-
-    pub(crate) fn iss(&self) -> MirrorSeq {
-        self.mirror.iss()
+        self.channel.tuple()
     }
 
     pub(crate) fn offer(&self) -> SynOffer {
-        self.mirror.offer()
+        self.channel.offer()
     }
 
     /// Bytes captured, delivered and received.
     pub(crate) fn byte_counts(&self) -> (u64, u64, u64) {
         (
-            self.mirror.end(),
-            self.mirror.delivered(),
-            self.mirror.received(),
+            self.channel.end(),
+            self.channel.delivered(),
+            self.channel.received(),
         )
     }
 
     /// The round-trip time it imitates.
     pub(crate) fn rtt(&self) -> std::time::Duration {
-        self.mirror.rtt()
+        self.channel.rtt()
     }
 
     /// Whether an answer of the target is still to come, as far as one can tell.
@@ -154,7 +149,7 @@ impl Session {
 
     /// Captured bytes that the target has not acknowledged.
     pub(crate) fn buffered(&self) -> u64 {
-        self.mirror.end() - self.mirror.delivered()
+        self.channel.end() - self.channel.delivered()
     }
 
     /// What it adds to the engine's load.
@@ -162,15 +157,11 @@ impl Session {
         if self.is_settled {
             return Load::default();
         }
-        let has_unsent = self.mirror.sent() < self.mirror.end();
+        let has_unsent = self.channel.sent() < self.channel.end();
         Load {
-            memory_bytes: self.mirror.memory_bytes(),
+            memory_bytes: self.channel.memory_bytes(),
             hurried_sessions: u64::from(has_unsent),
         }
-    }
-
-    pub(crate) fn has_reset_to_send(&self) -> bool {
-        self.mirror.has_reset_to_send()
     }
 
     /// Requests neither delivered nor dropped yet.
@@ -182,48 +173,31 @@ impl Session {
         }
     }
 
+    pub(crate) fn has_reset_to_send(&self) -> bool {
+        self.channel.has_reset_to_send()
+    }
+
     pub(crate) fn is_lingering(&self) -> bool {
-        self.mirror.is_lingering()
+        self.channel.is_lingering()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.mirror.is_closed()
+        self.channel.is_closed()
     }
 
     /// Whether the target has closed its side, so that a new request needs a new session.
     pub(crate) fn target_finished(&self) -> bool {
-        self.mirror.target_finished() || self.mirror.is_lingering()
-    }
-
-    /// intercept knows the session, for the first time or again.
-    pub(crate) fn registered(&mut self, now: Instant) {
-        self.may_speak = true;
-        self.expecting_since = now;
-        if self.mirror.is_registering() {
-            self.last_activity_at = now;
-            self.mirror.registered(now);
-        } else {
-            self.mirror.kick(now);
-        }
-    }
-
-    /// intercept is away: what the target answered now would reach a real client.
-    pub(crate) fn silence(&mut self) {
-        self.may_speak = false;
+        self.channel.target_finished() || self.channel.is_lingering()
     }
 
     pub(crate) fn client_established(&mut self, rtt: std::time::Duration) {
-        self.mirror.client_established(rtt);
-    }
-
-    pub(crate) fn follow_window(&mut self, window: u16) {
-        self.mirror.follow_window(window);
+        self.channel.client_established(rtt);
     }
 
     /// A new exchange begins with the next byte; `seen` as in [`Exchange::seen`].
     pub(crate) fn begin(&mut self, seen: u64, ledger: &mut Ledger) {
         self.seen_total += seen;
-        let start = self.mirror.end();
+        let start = self.channel.end();
         self.gate.begin(Exchange {
             start,
             seen,
@@ -236,7 +210,7 @@ impl Session {
     pub(crate) fn push(&mut self, now: Instant, chunk: Bytes, ledger: &mut Ledger) {
         ledger.bytes.capture(chunk.len() as u64);
         self.last_activity_at = now;
-        self.mirror.push(chunk);
+        self.channel.push(chunk);
         self.pass(now, ledger);
     }
 
@@ -253,46 +227,9 @@ impl Session {
         });
         self.last_activity_at = now;
         if !abort {
-            self.mirror.finish();
+            self.channel.finish();
         }
         self.pass(now, ledger);
-    }
-
-    /// Takes a segment of the target.
-    pub(crate) fn reply(
-        &mut self,
-        now: Instant,
-        segment: &Segment<'_>,
-        ledger: &mut Ledger,
-    ) -> Option<Fate> {
-        self.last_activity_at = now;
-        self.expecting_since = now;
-        let progress = self.mirror.segment(now, segment);
-        let upstream = &mut ledger.upstream;
-        upstream.replies += 1;
-        upstream.reply_bytes += progress.received;
-        upstream.keep_alive_answers += u64::from(progress.keep_alive);
-        upstream.fast_retransmits += u64::from(progress.loss_found);
-        upstream.challenge_acks += u64::from(progress.challenged);
-        upstream.resets_received += u64::from(progress.ended == Some(Ending::Reset));
-        if progress.disordered {
-            if progress.received == 0 {
-                upstream.duplicate_replies += 1;
-            } else {
-                upstream.out_of_order_replies += 1;
-            }
-        }
-        if !self.is_settled {
-            ledger.bytes.deliver(progress.delivered);
-            if progress.established && std::mem::take(&mut self.owes_connection) {
-                ledger.connections.deliver(1);
-            }
-            if progress.received > 0 || progress.target_finished {
-                self.gate.reply(now, progress.pushed);
-            }
-            self.pass(now, ledger);
-        }
-        progress.ended.map(Fate::from)
     }
 
     /// Acts on whatever time has made due.
@@ -303,7 +240,7 @@ impl Session {
         ledger: &mut Ledger,
     ) -> Option<Fate> {
         let expired = match self.may_speak || self.is_lingering() {
-            true => self.mirror.timeout(now),
+            true => self.channel.timeout(now),
             false => Expired::Nothing,
         };
         match expired {
@@ -327,13 +264,12 @@ impl Session {
     /// How long the session lives on if nothing happens, and what that is called.
     fn patience(&self, config: &EngineConfig) -> (Instant, DropReason) {
         let since = self.expecting_since;
-        if self.mirror.is_registering() {
-            (since + REGISTRATION_TIMEOUT, DropReason::TunnelDown)
-        } else if !self.may_speak {
-            (since + config.session_timeout, DropReason::TunnelDown)
-        } else if self.mirror.is_waiting_for_target() {
-            (since + config.session_timeout, DropReason::TargetSilent)
-        } else if !self.mirror.client_is_established() {
+        if let Some(patience) = self.patience_before_speaking(config) {
+            patience
+        } else if self.channel.is_waiting_for_target() {
+            let reason = self.channel.silence_reason();
+            (since + config.session_timeout, reason)
+        } else if !self.channel.client_is_established() {
             let since = self.last_activity_at;
             (
                 since + HANDSHAKE_TIMEOUT.min(config.idle_timeout),
@@ -350,50 +286,64 @@ impl Session {
         }
     }
 
-    /// When [`Self::timeout`] or [`Self::poll_transmit`] should be called again.
+    /// The same for a session that can't reach the target at the moment.
+    fn patience_before_speaking(&self, config: &EngineConfig) -> Option<(Instant, DropReason)> {
+        let since = self.expecting_since;
+        match &self.channel {
+            Channel::Raw(mirror) if mirror.is_registering() => {
+                Some((since + REGISTRATION_TIMEOUT, DropReason::TunnelDown))
+            }
+            Channel::Raw(_) if !self.may_speak => {
+                Some((since + config.session_timeout, DropReason::TunnelDown))
+            }
+            Channel::Raw(_) => None,
+            Channel::Socket(socket) => socket.shortage().map(|(since, reason)| {
+                let patience = SHORTAGE_PATIENCE.min(config.session_timeout);
+                (since + patience, reason)
+            }),
+        }
+    }
+
+    /// When [`Self::timeout`] or [`Self::poll`] should be called again.
     pub(crate) fn deadline(&self, config: &EngineConfig) -> Option<Instant> {
-        let mirror = match self.may_speak {
-            true => self.mirror.deadline(),
-            false => self.mirror.lingers_until(),
+        let channel = match self.may_speak {
+            true => self.channel.deadline(),
+            false => self.channel.lingers_until(),
         };
         if self.is_settled {
-            return mirror;
+            return channel;
         }
         let patience = self.patience(config).0;
         let own = self.gate.deadline().map_or(patience, |at| at.min(patience));
-        Some(mirror.map_or(own, |at| at.min(own)))
+        Some(channel.map_or(own, |at| at.min(own)))
     }
 
-    /// Writes the next packet, if one may leave.
-    pub(crate) fn poll_transmit(
+    /// The next thing to do, if one may be done; a packet is written into `packet`.
+    pub(crate) fn poll(
         &mut self,
         now: Instant,
         packet: &mut Vec<u8>,
         ledger: &mut Ledger,
-    ) -> bool {
-        if !self.may_speak {
-            return false;
+    ) -> Option<Request> {
+        match &self.channel {
+            Channel::Raw(_) => self.poll_packet(now, packet, ledger),
+            Channel::Socket(_) => self.poll_socket(now, ledger),
         }
-        let limit = self.gate.limit(self.mirror.end());
-        let sent = self.mirror.sent();
-        let was_waiting = self.mirror.is_waiting_for_target();
-        let Some(transmitted) = self.mirror.poll_transmit(now, limit, packet) else {
-            return false;
-        };
-        ledger.upstream.packets_sent += 1;
-        ledger.upstream.bytes_sent += packet.len() as u64;
-        ledger.upstream.retransmitted_segments += u64::from(transmitted.retransmission);
-        ledger.upstream.resets_sent += u64::from(transmitted.reset);
-        if !was_waiting {
-            self.expecting_since = now;
+    }
+
+    /// Accounts for what was heard of the target, and lets the gate look.
+    fn hear(&mut self, now: Instant, heard: &Heard, ledger: &mut Ledger) {
+        if self.is_settled {
+            return;
         }
-        if self.mirror.sent() > sent {
-            self.last_activity_at = now;
-            if !self.is_settled {
-                self.pass(now, ledger);
-            }
+        ledger.bytes.deliver(heard.delivered);
+        if heard.established && std::mem::take(&mut self.owes_connection) {
+            ledger.connections.deliver(1);
         }
-        true
+        if heard.received > 0 || heard.target_finished {
+            self.gate.reply(now, heard.pushed);
+        }
+        self.pass(now, ledger);
     }
 
     /// Lets the gate look, and does what it decides.
@@ -402,23 +352,23 @@ impl Session {
         ledger.requests.deliver(passage.delivered);
         ledger.answered_requests += passage.answered;
         if self.gate.abort_is_due() {
-            self.mirror.abort(now);
+            self.channel.abort(now);
         }
     }
 
     fn view(&self) -> View {
         View {
-            sent: self.mirror.sent(),
-            delivered: self.mirror.delivered(),
-            end: self.mirror.end(),
-            received: self.mirror.received(),
-            finished: self.mirror.target_finished(),
+            sent: self.channel.sent(),
+            delivered: self.channel.delivered(),
+            end: self.channel.end(),
+            received: self.channel.received(),
+            finished: self.channel.target_finished(),
         }
     }
 
     /// Sends a RST and nothing else any more.
     pub(crate) fn abort(&mut self, now: Instant) {
-        self.mirror.abort(now);
+        self.channel.abort(now);
     }
 
     /// Closes the session's account: what is not delivered is dropped for `reason`.

@@ -146,6 +146,7 @@ impl Capture {
         let connection = &mut self.connections[place as usize];
         let opening = Opening {
             client: connection.key.source,
+            origin: connection.key.destination,
             target: connection.target,
             copy: slot,
             offer: connection.offer,

@@ -85,11 +85,17 @@ counters! {
         fast_retransmits,
         /// probes of a closed window (RFC 9293 section 3.8.6.1)
         zero_window_probes,
-        /// segments of the target that belong to a session
+        /// kernel connections asked for
+        connects,
+        /// those of them that found no source port or no descriptor free, and were asked for again
+        connect_shortages,
+        /// bytes that those connections have taken
+        socket_bytes,
+        /// segments of the target that belong to a session, or reads of its connection
         replies,
-        /// payload bytes of those segments, each counted once
+        /// payload bytes of those, each counted once
         reply_bytes,
-        /// segments of the target for a session that has ended
+        /// segments of the target, or events of a connection, for a session that has ended
         stale_replies,
         /// segments of the target that came before an earlier one
         out_of_order_replies,

@@ -17,7 +17,7 @@ const SYN_RTO: Duration = Duration::from_secs(1);
 /// SYNs sent at most: the last waits 32 s for its answer, 63 s in all.
 const MAX_SYNS: u8 = 6;
 /// How long the end of the handshake waits for the captured client's own.
-const MAX_HANDSHAKE_HOLD: Duration = Duration::from_secs(1);
+pub(crate) const MAX_HANDSHAKE_HOLD: Duration = Duration::from_secs(1);
 /// Segment size of a target that names none (RFC 9293 section 3.7.1).
 const DEFAULT_MSS_IPV4: u16 = 536;
 const DEFAULT_MSS_IPV6: u16 = 1220;

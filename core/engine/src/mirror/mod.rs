@@ -7,7 +7,6 @@
 
 mod handshake;
 mod incoming;
-mod outbox;
 mod outgoing;
 mod range_set;
 mod receive;
@@ -21,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tcpcopy_packet::{FourTuple, MirrorSeq, Segment, TcpFlags};
 
-pub(crate) use self::handshake::SynOffer;
+pub(crate) use self::handshake::{MAX_HANDSHAKE_HOLD, SynOffer};
 use self::receive::Receiver;
 use self::send::{Sender, TimerKind};
 use crate::time::Instant;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tcpcopy_packet::TargetSeq;
 
-use super::outbox::Outbox;
 use super::range_set::RangeSet;
 use super::rto::RttEstimator;
+use crate::outbox::Outbox;
 use crate::time::Instant;
 
 /// Initial congestion window, in segments (RFC 6928).

@@ -1,8 +1,9 @@
 //! How sessions end: their account is closed, their connection hears of it, their tuple is free.
 
 use super::{HomeNews, Notice, Opening, Replay, SessionKey};
+use crate::config::Upstream;
 use crate::ledger::DropReason;
-use crate::output::SessionRecord;
+use crate::output::{Closing, SessionRecord};
 use crate::session::{Fate, Load};
 use crate::time::Instant;
 
@@ -76,10 +77,15 @@ impl Replay {
         if self.session_mut(key).is_none() {
             return;
         }
-        let (_, session) = self.sessions.remove(key.place() as usize);
-        self.allocator.release(session.tuple());
-        self.notices
-            .push_back(Notice::Unregister(key, session.tuple()));
+        let (_, mut session) = self.sessions.remove(key.place() as usize);
+        if self.config.upstream == Upstream::Raw {
+            self.allocator.release(session.tuple());
+            self.notices
+                .push_back(Notice::Unregister(key, session.tuple()));
+        } else if session.has_connection() {
+            self.ledger.upstream.resets_sent += 1;
+            self.notices.push_back(Notice::Close(key, Closing::Reset));
+        }
     }
 
     /// The target has closed while requests wait: those that have not left go on in a new session.
@@ -96,6 +102,7 @@ impl Replay {
         let rtt = session.rtt();
         let opening = Opening {
             client: session.client,
+            origin: session.origin,
             target: session.tuple().destination,
             copy: session.copy,
             offer: session.offer(),

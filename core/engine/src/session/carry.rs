@@ -29,10 +29,10 @@ impl Session {
     /// Takes out the exchanges that can go on in a new session: those of which no byte has left.
     /// `None` when there are none, or when this session got nothing through either.
     pub(crate) fn take_unsent(&mut self) -> Option<Carried> {
-        if self.mirror.delivered() == 0 {
+        if !self.channel.got_through() {
             return None;
         }
-        let unsent = self.gate.take_unsent(self.mirror.sent())?;
+        let unsent = self.gate.take_unsent(self.channel.sent())?;
         let mut exchanges: Vec<Exchange> = unsent.exchanges.into();
         let seen_before = exchanges[0].seen_total;
         exchanges[0].seen = 0;
@@ -45,7 +45,7 @@ impl Session {
             ..end
         });
         Some(Carried {
-            chunks: self.mirror.take_from(unsent.from),
+            chunks: self.channel.take_from(unsent.from),
             exchanges,
             end,
         })
@@ -58,13 +58,13 @@ impl Session {
             self.gate.begin(exchange);
         }
         for chunk in carried.chunks {
-            self.mirror.push(chunk);
+            self.channel.push(chunk);
         }
         if let Some(end) = carried.end {
             self.seen_total = end.seen_total;
             self.gate.end(end);
             if !end.abort {
-                self.mirror.finish();
+                self.channel.finish();
             }
         }
         self.pass(now, ledger);
@@ -75,8 +75,8 @@ impl Session {
     pub(crate) fn cut(&mut self, now: Instant, reason: DropReason, ledger: &mut Ledger) {
         if let Some(start) = self.gate.drop_newest_exchange() {
             ledger.requests.drop(reason, 1);
-            let from = start.max(self.mirror.sent());
-            let given_up: usize = self.mirror.take_from(from).iter().map(Bytes::len).sum();
+            let from = start.max(self.channel.sent());
+            let given_up: usize = self.channel.take_from(from).iter().map(Bytes::len).sum();
             ledger.bytes.drop(reason, given_up as u64);
         }
         self.end_stream(now, true, 0, ledger);

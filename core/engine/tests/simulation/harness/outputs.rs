@@ -91,6 +91,9 @@ impl Simulation<'_> {
                 Output::Register(registration) => Owned::Register(registration),
                 Output::Unregister { session, .. } => Owned::Unregister(session),
                 Output::Record(record) => Owned::Record(record),
+                output @ (Output::Connect { .. } | Output::Send { .. } | Output::Close { .. }) => {
+                    panic!("this engine has no sockets: {output:?}")
+                }
                 Output::Timeout(at) => Owned::Timeout(at.map(|at| at.as_micros())),
             };
             match output {

@@ -99,6 +99,9 @@ impl RawUpstream {
                     tuple,
                 }),
                 Output::Record(record) => log_record(&record),
+                Output::Connect { .. } | Output::Send { .. } | Output::Close { .. } => {
+                    unreachable!("an engine with a raw upstream asks for no sockets")
+                }
                 Output::Timeout(at) => {
                     next = Next::Until(at);
                     break;

@@ -1,4 +1,5 @@
-//! The bytes on their way to the target: kept until the target has acknowledged them.
+//! The bytes on their way to the target, kept until nobody will ask for them again: the mirror's until
+//! the target has acknowledged them, a socket's until the kernel has taken them.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ const CHUNK_OVERHEAD_BYTES: u64 = 64;
 
 /// A queue of chunks addressed by stream offset: `[start, end)` is what it holds.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     chunks: VecDeque<Bytes>,
     start: u64,
     end: u64,
@@ -20,22 +21,22 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Offset after the last byte ever queued.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
     /// Memory taken by what it holds, in bytes.
-    pub(super) fn memory_bytes(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         self.end - self.start + self.chunks.len() as u64 * CHUNK_OVERHEAD_BYTES
     }
 
-    pub(super) fn push(&mut self, chunk: Bytes) {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
         self.end += chunk.len() as u64;
         self.chunks.push_back(chunk);
     }
 
     /// Lets go of everything before `offset`.
-    pub(super) fn release_before(&mut self, offset: u64) {
+    pub(crate) fn release_before(&mut self, offset: u64) {
         let offset = offset.min(self.end);
         let mut popped = 0;
         while let Some(front) = self.chunks.front_mut() {
@@ -60,7 +61,7 @@ impl Outbox {
     }
 
     /// The bytes `[from, to)`, which must lie within the queue, chunk by chunk.
-    pub(super) fn read(&mut self, from: u64, to: u64) -> impl Iterator<Item = &[u8]> + Clone {
+    pub(crate) fn read(&mut self, from: u64, to: u64) -> impl Iterator<Item = &[u8]> + Clone {
         debug_assert!(
             self.start <= from && to <= self.end,
             "bytes that are not queued"
@@ -91,7 +92,7 @@ impl Outbox {
     }
 
     /// Takes out everything from `offset` on.
-    pub(super) fn split_off(&mut self, offset: u64) -> Vec<Bytes> {
+    pub(crate) fn split_off(&mut self, offset: u64) -> Vec<Bytes> {
         let mut chunk_start = self.start;
         let mut taken = Vec::new();
         // What lies before may have left without being acknowledged, so it stays.
