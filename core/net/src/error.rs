@@ -1,6 +1,7 @@
 //! What can fail on the way to the kernel, in words for the user.
 
 use std::io;
+use std::net::IpAddr;
 
 use crate::filter::FilterError;
 
@@ -30,6 +31,12 @@ pub enum NetError {
     DeviceDown {
         /// The device's name.
         device: String,
+    },
+    /// A source address that this host does not have.
+    #[error("{address} is not an address of this host\n\nhint: `ip address` lists them")]
+    NotOwnAddress {
+        /// The address as given.
+        address: IpAddr,
     },
     /// A parameter outside its range.
     #[error("{0}")]

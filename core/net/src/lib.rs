@@ -7,6 +7,8 @@
 //! - [`file`]: capture files, read and written
 //! - [`raw`]: whole IP packets sent in batches, with any source address
 //! - [`scheduling`]: short turns on the processor, so that a ring is emptied in time
+//! - [`sockets`]: TCP connections of the kernel's, tens of thousands behind one descriptor
+//! - [`descriptors`]: how many file descriptors the process may have
 //! - [`interfaces`]: the host's devices and addresses
 //! - [`bpf`]: classic BPF, the machine that filter and shard programs are written for
 //!
@@ -15,6 +17,7 @@
 #![deny(missing_docs)]
 
 pub mod bpf;
+pub mod descriptors;
 mod error;
 pub mod file;
 pub mod filter;
@@ -23,6 +26,7 @@ pub mod raw;
 pub mod ring;
 pub mod scheduling;
 pub mod shard;
+pub mod sockets;
 mod sys;
 
 pub use error::NetError;

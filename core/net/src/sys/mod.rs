@@ -6,12 +6,14 @@ mod packet_ring;
 mod packet_socket;
 mod scheduling;
 mod send;
+mod tcp;
 
 pub(crate) use options::{Bytes, option, set_option, set_option_bytes};
 pub(crate) use packet_ring::{HandedOver, PacketRing};
 pub(crate) use packet_socket::{attach_filter, bind, bound_interface, set_fanout_program};
 pub(crate) use scheduling::set_slice;
 pub(crate) use send::{Destination, Outgoing, SEND_MAX, send_many};
+pub(crate) use tcp::unacknowledged;
 
 pub(crate) use options::device_mtu;
 
