@@ -1,5 +1,6 @@
 //! The capturing half of the engine: the connection table, and what each segment means for it.
 
+mod begin;
 mod life;
 mod offer;
 mod stream;
@@ -9,15 +10,14 @@ use hashbrown::HashMap;
 use slab::Slab;
 use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, Segment, TcpFlags};
 
-use self::offer::{captured_offer, default_offer, imitated_rtt};
-use crate::config::{EngineConfig, Mapping};
+use self::offer::imitated_rtt;
+use crate::config::{EngineConfig, Mapping, Tuning};
 use crate::connection::{Connection, Phase, Slot};
-use crate::ledger::{DropReason, Ledger};
-use crate::mirror::SynOffer;
+use crate::ledger::DropReason;
 use crate::reassembly::Reassembly;
 use crate::replay::{HomeNews, Replay, SessionKey};
-use crate::selection::Selector;
 use crate::session::Home;
+use crate::shaping::Shaping;
 use crate::time::Instant;
 use crate::timer::TimerQueue;
 
@@ -37,7 +37,7 @@ pub(crate) struct Capture {
     by_tuple: HashMap<FourTuple, u32, FixedState>,
     connections: Slab<Connection>,
     next_serial: u32,
-    selector: Selector,
+    shaping: Shaping,
     timers: TimerQueue<ConnectionKey>,
     held_bytes: u64,
 }
@@ -57,10 +57,15 @@ impl Capture {
             by_tuple: HashMap::with_hasher(state),
             connections: Slab::new(),
             next_serial: 0,
-            selector: Selector::new(config.selection, seed),
+            shaping: Shaping::new(config, seed),
             timers: TimerQueue::new(),
             held_bytes: 0,
         }
+    }
+
+    /// Shapes the load otherwise from now on.
+    pub(crate) fn tune(&mut self, now: Instant, tuning: Tuning) {
+        self.shaping.tune(now, tuning);
     }
 
     pub(crate) fn connection_count(&self) -> usize {
@@ -144,7 +149,7 @@ impl Capture {
         match place {
             Some(place) if is_syn => self.syn_again(now, place, segment, target, replay),
             Some(place) => self.known_segment(now, place, segment, replay),
-            None if is_full => refuse(segment, &mut replay.ledger, replay.config.copies),
+            None if is_full => self.refuse(segment, &mut replay.ledger),
             None if is_syn => self.begin(now, segment, target, replay),
             None if segment.payload_len > 0 => self.join(now, segment, target, replay),
             None => replay.ledger.capture.no_connection += 1,
@@ -164,92 +169,6 @@ impl Capture {
         {
             self.give_up_gap(now, place, replay);
         }
-    }
-
-    /// A connection whose beginning is seen.
-    fn begin(
-        &mut self,
-        now: Instant,
-        segment: &Segment<'_>,
-        target: Endpoint,
-        replay: &mut Replay,
-    ) {
-        let isn = ClientSeq::new(segment.seq);
-        let phase = if self.selector.selects(segment.tuple.source, now) {
-            Phase::Streaming(Reassembly::new(isn + 1))
-        } else {
-            Phase::Ignored {
-                reason: DropReason::NotSelected,
-                next: Some(isn + 1),
-            }
-        };
-        let offer = captured_offer(segment, target, &replay.config);
-        let place = self.insert(now, segment.tuple, target, phase, offer, replay);
-        self.connections[place as usize].isn = Some(isn);
-        if matches!(self.connections[place as usize].phase, Phase::Streaming(_)) {
-            for slot in 0..replay.config.copies {
-                self.open_slot(now, place, slot, true, replay);
-            }
-        }
-        if segment.payload_len > 0 {
-            // Data beside the SYN (RFC 7413) begins one number later.
-            let data = Segment {
-                seq: segment.seq.wrapping_add(1),
-                ..*segment
-            };
-            self.data(now, place, &data, replay);
-        }
-    }
-
-    /// A connection whose beginning was not seen.
-    fn join(&mut self, now: Instant, segment: &Segment<'_>, target: Endpoint, replay: &mut Replay) {
-        let phase = if replay.config.only_complete {
-            Phase::Ignored {
-                reason: DropReason::MidStreamRefused,
-                next: None,
-            }
-        } else if self.selector.selects(segment.tuple.source, now) {
-            Phase::AwaitingBoundary { next: None }
-        } else {
-            Phase::Ignored {
-                reason: DropReason::NotSelected,
-                next: None,
-            }
-        };
-        let offer = default_offer(target, &replay.config);
-        let place = self.insert(now, segment.tuple, target, phase, offer, replay);
-        self.known_segment(now, place, segment, replay);
-    }
-
-    fn insert(
-        &mut self,
-        now: Instant,
-        tuple: FourTuple,
-        target: Endpoint,
-        phase: Phase,
-        offer: SynOffer,
-        replay: &mut Replay,
-    ) -> u32 {
-        let copies = replay.config.copies;
-        replay.ledger.connections.capture(u64::from(copies));
-        let reason = match &phase {
-            Phase::Ignored { reason, .. } => *reason,
-            _ => DropReason::JoinedLate,
-        };
-        let serial = self.next_serial;
-        self.next_serial = self.next_serial.wrapping_add(1);
-        let mut connection = Connection::new(now, tuple, target, serial, phase, offer);
-        connection.slots = (0..copies)
-            .map(|_| Slot::Waiting {
-                reason,
-                owes_connection: true,
-            })
-            .collect();
-        let place = self.connections.insert(connection);
-        let place = u32::try_from(place).expect("fewer than 2^32 connections");
-        self.by_tuple.insert(tuple, place);
-        self.reschedule(place, &replay.config);
-        place
     }
 
     /// A SYN on a tuple that is in the table: the same again, or a new connection.
@@ -324,6 +243,7 @@ impl Capture {
             true => connection.note_seen(segment.ack),
             false => 0,
         };
+        let seen = connection.seen_since_replayed(seen);
         for key in live_sessions(connection) {
             replay.end_stream(now, key, true, seen);
         }
@@ -423,19 +343,6 @@ impl Capture {
         }
         connection.slots.get_mut(usize::from(home.slot))
     }
-}
-
-/// Counts a segment of a connection that there is no room for.
-fn refuse(segment: &Segment<'_>, ledger: &mut Ledger, copies: u16) {
-    let copies = u64::from(copies);
-    let connections = copies * u64::from(segment.flags.contains(TcpFlags::SYN));
-    let bytes = copies * u64::from(segment.payload_len);
-    ledger.connections.capture(connections);
-    ledger
-        .connections
-        .drop(DropReason::MemoryBudget, connections);
-    ledger.bytes.capture(bytes);
-    ledger.bytes.drop(DropReason::MemoryBudget, bytes);
 }
 
 /// The sessions of a connection.

@@ -46,11 +46,76 @@ pub enum Selection {
     /// This percentage of the connections, 0 to 100, chosen by a hash of the client's endpoint, so
     /// that a client keeps its lot.
     Percent(f64),
-    /// Rising by one per cent of the connections each `step`, up to all of them.
+    /// Rising evenly from one per cent of the connections to all of them, from the first
+    /// connection on.
     Ramp {
-        /// The time from one per cent to the next.
-        step: Duration,
+        /// The time until all of them are replayed.
+        duration: Duration,
     },
+}
+
+/// An upper bound of the load (`--rate`), each copy counted; what is above it is left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RateLimit {
+    /// So many connections a second. What is above is not replayed at all.
+    Connections(f64),
+    /// So many requests a second. What is above is left out request by request, and its connection
+    /// goes on.
+    Requests(f64),
+}
+
+impl RateLimit {
+    /// The part of the limit that each of `shard_count` engines is given.
+    #[must_use]
+    pub fn divided(self, shard_count: u16) -> Self {
+        let parts = f64::from(shard_count.max(1));
+        match self {
+            Self::Connections(rate) => Self::Connections(rate / parts),
+            Self::Requests(rate) => Self::Requests(rate / parts),
+        }
+    }
+
+    /// The number a second.
+    #[must_use]
+    pub fn per_second(self) -> f64 {
+        match self {
+            Self::Connections(rate) | Self::Requests(rate) => rate,
+        }
+    }
+
+    /// What is bounded: the limit's name in the report.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections(_) => "connections",
+            Self::Requests(_) => "requests",
+        }
+    }
+}
+
+/// How much further away from the target the clients seem to be (`--latency`), both ways together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// On average.
+    pub mean: Duration,
+    /// How far a request's own latency may be from the mean, evenly spread; at most the mean.
+    pub jitter: Duration,
+}
+
+/// What can be changed while the engine runs; see [`Engine::tune`](crate::Engine::tune).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tuning {
+    /// As [`EngineConfig::copies`], for connections that begin from now on.
+    Copies(f64),
+    /// As [`EngineConfig::selection`], for connections that begin from now on; a ramp begins now.
+    Selection(Selection),
+    /// As [`EngineConfig::rate`].
+    Rate(Option<RateLimit>),
+    /// Whether new connections and new requests are left out. Sessions stay open, and connections
+    /// that began meanwhile are joined afterwards.
+    Pause(bool),
+    /// Whether new connections are taken; false is for a host that has no time left for them.
+    Admission(bool),
 }
 
 /// Whose source tuples this engine may hand out, where several engines share the work.
@@ -98,12 +163,17 @@ pub struct EngineConfig {
     pub mappings: Vec<Mapping>,
     /// How bytes reach the target.
     pub upstream: Upstream,
-    /// Sessions per captured connection, the first included (`-n`); at least 1.
-    pub copies: u16,
+    /// Sessions per captured connection, the first included (`-n`), 1 to 1023 with up to six
+    /// decimals: 1.5 replays every second connection twice.
+    pub copies: f64,
     /// Shifts every source port (`-f`), so that several tcpcopy of one client don't meet; 0 to 1023.
     pub port_shift: u16,
     /// Which part of the connections is replayed (`-r`, `-g`).
     pub selection: Selection,
+    /// Upper bound of the load (`--rate`).
+    pub rate: Option<RateLimit>,
+    /// How much further away the clients seem to be (`--latency`).
+    pub latency: Option<Latency>,
     /// Addresses that replace the clients' own (`-c`); empty keeps them.
     pub client_pool: Vec<IpAddr>,
     /// Address that replaces a loopback client's (`-H`).
@@ -130,6 +200,8 @@ pub struct EngineConfig {
     pub ownership: Ownership,
 }
 
+/// Most sessions of one captured connection, see [`EngineConfig::copies`].
+pub const MAX_COPIES: u16 = 1023;
 /// Default of [`EngineConfig::mtu`], in bytes: Ethernet's.
 pub const DEFAULT_MTU: u16 = 1500;
 /// Default of [`EngineConfig::mss`], in bytes: Ethernet's MTU less IPv4 and TCP headers.
@@ -148,9 +220,11 @@ impl Default for EngineConfig {
         Self {
             mappings: Vec::new(),
             upstream: Upstream::Raw,
-            copies: 1,
+            copies: 1.0,
             port_shift: 0,
             selection: Selection::All,
+            rate: None,
+            latency: None,
             client_pool: Vec::new(),
             localhost_replacement: None,
             mtu: DEFAULT_MTU,

@@ -40,6 +40,16 @@ pub(crate) enum Slot {
     },
 }
 
+/// The present request of a connection is not replayed, in none of its sessions; they stay where the
+/// request before has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeftOut {
+    pub(crate) reason: DropReason,
+    /// Origin bytes that the client had seen since the last request that was replayed: its answer,
+    /// and not those to requests left out.
+    pub(crate) seen: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// From the client to the origin.
@@ -62,6 +72,7 @@ pub(crate) struct Connection {
     pub(crate) has_spoken: bool,
     /// Bytes before the next ones are missing, so that a request may have begun among those.
     pub(crate) is_after_gap: bool,
+    pub(crate) left_out: Option<LeftOut>,
     /// How much of the origin's stream the client had seen when it last spoke.
     baseline: Option<OriginSeq>,
     pub(crate) scheduled_at: Option<Instant>,
@@ -90,6 +101,7 @@ impl Connection {
             is_established: false,
             has_spoken: false,
             is_after_gap: false,
+            left_out: None,
             baseline: None,
             scheduled_at: None,
         }
@@ -109,6 +121,11 @@ impl Connection {
         let seen = u64::try_from(ack.since(*baseline)).unwrap_or(0);
         *baseline = baseline.max(ack);
         seen
+    }
+
+    /// How much of the origin's answers, of the new bytes in `seen`, a session can wait for.
+    pub(crate) fn seen_since_replayed(&self, seen: u64) -> u64 {
+        self.left_out.map_or(seen, |left_out| left_out.seen)
     }
 
     pub(crate) fn has_live_session(&self) -> bool {

@@ -3,7 +3,7 @@
 use tcpcopy_packet::Segment;
 
 use crate::capture::Capture;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Tuning};
 use crate::ledger::Ledger;
 use crate::output::{CaptureEvent, Gauges, InFlight, Output, SessionId, ShutDown, UpstreamEvent};
 use crate::replay::Replay;
@@ -89,6 +89,11 @@ impl Engine {
         {
             self.shut_down(now, ShutDown::Now);
         }
+    }
+
+    /// Shapes the load otherwise from now on. What was begun goes on as it is.
+    pub fn tune(&mut self, now: Instant, tuning: Tuning) {
+        self.capture.tune(now, tuning);
     }
 
     /// What to do next. Call it until it answers [`Output::Timeout`].

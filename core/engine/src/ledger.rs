@@ -12,7 +12,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{CaptureCounters, SendErrors, UpstreamCounters};
+pub use counters::{CaptureCounters, LoadCounters, SendErrors, UpstreamCounters};
 pub use reason::{DropReason, PerReason};
 
 /// What happened to one kind of thing: connections, requests or bytes.
@@ -147,6 +147,8 @@ pub struct Ledger {
     pub answered_requests: u64,
     /// What the capture brought.
     pub capture: CaptureCounters,
+    /// How the load was shaped.
+    pub load: LoadCounters,
     /// What went to the target and came back.
     pub upstream: UpstreamCounters,
     /// Packets that could not be sent.
@@ -161,6 +163,7 @@ impl Ledger {
         self.bytes.merge(&other.bytes);
         self.answered_requests += other.answered_requests;
         self.capture.merge(&other.capture);
+        self.load.merge(&other.load);
         self.upstream.merge(&other.upstream);
         self.send_errors.merge(&other.send_errors);
     }
@@ -196,6 +199,7 @@ impl Ledger {
             .chain(self.requests.rows(&REQUESTS))
             .chain(self.bytes.rows(&BYTES))
             .chain(self.capture.rows())
+            .chain(self.load.rows())
             .chain(self.upstream.rows())
             .chain(self.send_errors.rows())
     }

@@ -4,7 +4,8 @@
 //! - [`Engine`]: the inputs and the one output call
 //! - `capture`: the connection table; `reassembly` puts a client's stream in order
 //! - `replay`: the sessions; `gate` holds their bytes back, `mirror` is the TCP that delivers them
-//! - `allocator`, `selection`, `timer`: who speaks to the target, which connections, and when
+//! - `shaping`, `selection`: which connections are replayed, how often, and how fast at most
+//! - `allocator`, `timer`: who speaks to the target, and when
 //! - [`Ledger`]: captured = delivered + dropped + in flight, with a name for every drop
 //!
 //! The engine knows no clock, socket or thread: time comes in with each input ([`Instant`]), and
@@ -18,6 +19,7 @@ mod capture;
 mod channel;
 mod config;
 mod connection;
+mod delay;
 mod engine;
 mod gate;
 mod ledger;
@@ -28,16 +30,18 @@ mod reassembly;
 mod replay;
 mod selection;
 mod session;
+mod shaping;
 mod socket;
 mod time;
 mod timer;
 
 pub use allocator::{AllocateError, TupleAllocator};
 pub use config::*;
+pub use delay::DelayHistogram;
 pub use engine::Engine;
 pub use ledger::{
-    Account, Balance, CaptureCounters, DropReason, Ledger, PerReason, Row, SendErrors,
-    UpstreamCounters,
+    Account, Balance, CaptureCounters, DropReason, Ledger, LoadCounters, PerReason, Row,
+    SendErrors, UpstreamCounters,
 };
 pub use output::{
     CaptureEvent, Closing, Gauges, InFlight, Output, Registration, SessionId, SessionRecord,

@@ -17,6 +17,9 @@ const LOT_BITS: u32 = f64::MANTISSA_DIGITS;
 /// From one port's lot to the next one's: 2^64 divided by the golden ratio.
 const PORT_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Where a ramp begins.
+const RAMP_START_PERCENT: f64 = 1.0;
+
 /// Decides whether a connection is replayed, once, when it begins.
 ///
 /// Every client endpoint has a lot, evenly spread; it is replayed if its lot lies
@@ -40,6 +43,12 @@ impl Selector {
         }
     }
 
+    /// Selects another share from `now` on, which is when a ramp begins.
+    pub fn set(&mut self, selection: Selection, now: Instant) {
+        self.selection = selection;
+        self.started = Some(now);
+    }
+
     /// Whether the connection of `client` that begins at `now` is replayed. A ramp begins at the
     /// first call.
     pub fn selects(&mut self, client: Endpoint, now: Instant) -> bool {
@@ -48,14 +57,17 @@ impl Selector {
     }
 
     /// The share of the connections that is selected at `now`, in per cent.
-    fn percent(&mut self, now: Instant) -> f64 {
+    pub fn percent(&mut self, now: Instant) -> f64 {
         match self.selection {
             Selection::All => 100.0,
             Selection::Percent(percent) => percent,
-            Selection::Ramp { step } => {
+            Selection::Ramp { duration } => {
                 let started = *self.started.get_or_insert(now);
-                let steps = now.since(started).as_micros().checked_div(step.as_micros());
-                steps.map_or(100.0, |steps| (steps as f64 + 1.0).min(100.0))
+                if duration.is_zero() {
+                    return 100.0;
+                }
+                let progress = now.since(started).as_secs_f64() / duration.as_secs_f64();
+                (RAMP_START_PERCENT + (100.0 - RAMP_START_PERCENT) * progress).min(100.0)
             }
         }
     }

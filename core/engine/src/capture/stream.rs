@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tcpcopy_packet::{ClientSeq, Segment, TcpFlags};
 
 use super::{Capture, live_sessions};
-use crate::connection::{Phase, Slot};
+use crate::connection::{LeftOut, Phase, Slot};
 use crate::ledger::{DropReason, Ledger};
 use crate::reassembly::{Inserted, Piece, StreamSegment};
 use crate::replay::{Opening, Replay, SessionKey};
@@ -85,13 +85,18 @@ impl Capture {
         else {
             return;
         };
-        for slot in &mut connection.slots {
-            if let Slot::Live(key) = *slot {
-                *slot = Slot::Waiting {
-                    reason: DropReason::CaptureGap,
-                    owes_connection: false,
-                };
-                replay.cut(now, key, DropReason::CaptureGap);
+        if let Some(left_out) = &mut connection.left_out {
+            // The hole is in a request that is left out anyway: the sessions have only whole ones.
+            left_out.reason = DropReason::CaptureGap;
+        } else {
+            for slot in &mut connection.slots {
+                if let Slot::Live(key) = *slot {
+                    *slot = Slot::Waiting {
+                        reason: DropReason::CaptureGap,
+                        owes_connection: false,
+                    };
+                    replay.cut(now, key, DropReason::CaptureGap);
+                }
             }
         }
         connection.is_after_gap = true;
@@ -189,28 +194,75 @@ impl Pieces<'_> {
     fn take(&mut self, piece: Piece<'_>) {
         let connection = &mut self.capture.connections[self.place as usize];
         let seen = connection.note_seen(piece.ack);
-        let copies = connection.slots.len();
         let mut seen_at_end = seen;
         if !piece.payload.is_empty() {
             let is_first = !std::mem::replace(&mut connection.has_spoken, true);
             let after_gap = std::mem::replace(&mut connection.is_after_gap, false);
             let begins = (is_first || seen > 0) && !after_gap;
             seen_at_end = 0;
-            let chunk = Bytes::copy_from_slice(piece.payload);
-            for slot in 0..copies {
-                self.push(slot as u16, chunk.clone(), begins, seen);
+            let seen = if begins { self.decide(seen) } else { seen };
+            let left_out = self.capture.connections[self.place as usize].left_out;
+            match left_out {
+                Some(LeftOut { reason, .. }) => self.leave_out(piece.payload, begins, reason),
+                None => self.push_all(piece.payload, begins, seen),
             }
         }
         if piece.fin {
             let connection = &self.capture.connections[self.place as usize];
+            let seen = connection.seen_since_replayed(seen_at_end);
             for key in live_sessions(connection) {
-                self.replay.end_stream(self.now, key, false, seen_at_end);
+                self.replay.end_stream(self.now, key, false, seen);
             }
         }
     }
 
-    /// Bytes for one slot; `begins` where a request begins with them.
-    fn push(&mut self, slot: u16, chunk: Bytes, begins: bool, seen: u64) {
+    /// Decides whether the request that begins here is replayed, after the client had seen this
+    /// much. Returns how much it had seen since the last one that was.
+    fn decide(&mut self, seen: u64) -> u64 {
+        let connection = &mut self.capture.connections[self.place as usize];
+        let copies = connection.slots.len() as u64;
+        let load = &mut self.replay.ledger.load;
+        load.requests_offered += copies;
+        let shaping = &mut self.capture.shaping;
+        let refused = shaping.leaves_out_request(self.now, copies, load);
+        let seen = connection.seen_since_replayed(seen);
+        connection.left_out = refused.map(|reason| LeftOut { reason, seen });
+        seen
+    }
+
+    /// Counts bytes of a request that is left out in every session.
+    fn leave_out(&mut self, payload: &[u8], begins: bool, reason: DropReason) {
+        let connection = &mut self.capture.connections[self.place as usize];
+        for slot in &mut connection.slots {
+            if let Slot::Waiting {
+                reason: waits_for @ DropReason::JoinedLate,
+                ..
+            } = slot
+            {
+                *waits_for = reason;
+            }
+        }
+        let copies = connection.slots.len() as u64;
+        self.drop(payload.len() as u64 * copies, copies * u64::from(begins), reason);
+    }
+
+    /// Hands bytes to every session; `begins` where a request begins with them.
+    fn push_all(&mut self, payload: &[u8], begins: bool, seen: u64) {
+        let chunk = Bytes::copy_from_slice(payload);
+        let copies = self.capture.connections[self.place as usize].slots.len();
+        let mut sessions = 0;
+        for slot in 0..copies {
+            sessions += u64::from(self.push(slot as u16, chunk.clone(), begins, seen));
+        }
+        if begins {
+            let load = &mut self.replay.ledger.load;
+            load.requests_replayed += sessions;
+            self.capture.shaping.charge_requests(sessions, load);
+        }
+    }
+
+    /// Bytes for one slot. Returns whether a session has taken them.
+    fn push(&mut self, slot: u16, chunk: Bytes, begins: bool, seen: u64) -> bool {
         let length = chunk.len() as u64;
         match self.session_for(slot, begins) {
             Ok((key, is_new)) => {
@@ -218,22 +270,26 @@ impl Pieces<'_> {
                     // A session that begins in the middle has no answer to wait for yet.
                     self.replay.begin(key, if is_new { 0 } else { seen });
                 }
-                if !self.replay.push(self.now, key, chunk) {
-                    self.replay.ledger.bytes.capture(length);
-                    self.replay
-                        .ledger
-                        .bytes
-                        .drop(DropReason::MemoryBudget, length);
+                let taken = self.replay.push(self.now, key, chunk);
+                if !taken {
+                    self.drop(length, 0, DropReason::MemoryBudget);
                 }
+                taken
             }
             Err(reason) => {
-                let ledger = &mut self.replay.ledger;
-                ledger.bytes.capture(length);
-                ledger.bytes.drop(reason, length);
-                ledger.requests.capture(u64::from(begins));
-                ledger.requests.drop(reason, u64::from(begins));
+                self.drop(length, u64::from(begins), reason);
+                false
             }
         }
+    }
+
+    /// Counts what no session takes.
+    fn drop(&mut self, bytes: u64, requests: u64, reason: DropReason) {
+        let ledger = &mut self.replay.ledger;
+        ledger.bytes.capture(bytes);
+        ledger.bytes.drop(reason, bytes);
+        ledger.requests.capture(requests);
+        ledger.requests.drop(reason, requests);
     }
 
     /// The session that takes a slot's next bytes, and whether it is new; or why there is none.
@@ -264,6 +320,10 @@ impl Pieces<'_> {
         };
         if !begins {
             return Err(reason);
+        }
+        let load = &mut self.replay.ledger.load;
+        if reason == DropReason::Paused && !self.capture.shaping.admit_late(self.now, load) {
+            return Err(DropReason::RateLimit);
         }
         let opened =
             self.capture

@@ -59,6 +59,8 @@ counters! {
         duplicate_bytes,
         /// payload bytes beyond the end of a stream
         after_fin_bytes,
+        /// connections that are this replay's own, captured again
+        own_replay,
         /// segments of clients whose connection is not known and not replayed
         no_connection,
         /// packets that a client addressed to an origin
@@ -66,6 +68,70 @@ counters! {
         /// packets that an origin sent to a client
         origin_segments,
     }
+}
+
+counters! {
+    /// What the options that shape the load asked for, and what came of it.
+    "load" => LoadCounters {
+        /// captured connections that -r or -g decided about, copies not counted
+        connections_seen,
+        /// those of them that -r or -g asked for, in millionths of a connection
+        connections_asked_millionths,
+        /// those that were selected
+        connections_selected,
+        /// selected connections that were replayed
+        connections_replayed,
+        /// sessions that -n asked for in their place, in millionths of a session
+        sessions_asked_millionths,
+        /// sessions that they were given
+        sessions_given,
+        /// requests that began in replayed connections, copies counted
+        requests_offered,
+        /// those of them that were begun in a session
+        requests_replayed,
+        /// connections or requests, copies counted, that --rate decided about
+        rate_offered,
+        /// how many --rate allowed in the time since the first
+        rate_allowed,
+        /// how many it let pass
+        rate_admitted,
+    }
+}
+
+impl LoadCounters {
+    /// The share of the connections that `-r` or `-g` asked for and the share that was selected,
+    /// in per cent. `None` before the first.
+    #[must_use]
+    pub fn selected_percent(&self) -> Option<(f64, f64)> {
+        let seen = nonzero(self.connections_seen)?;
+        let asked = self.connections_asked_millionths as f64 / MILLIONTHS;
+        let selected = self.connections_selected as f64;
+        Some((asked * 100.0 / seen, selected * 100.0 / seen))
+    }
+
+    /// The sessions for each replayed connection that `-n` asked for and those there were. `None`
+    /// before the first.
+    #[must_use]
+    pub fn copies(&self) -> Option<(f64, f64)> {
+        let replayed = nonzero(self.connections_replayed)?;
+        let asked = self.sessions_asked_millionths as f64 / MILLIONTHS;
+        Some((asked / replayed, self.sessions_given as f64 / replayed))
+    }
+
+    /// How much of what `--rate` allowed was used, in per cent; below 100 where less was offered.
+    /// `None` without a limit.
+    #[must_use]
+    pub fn rate_percent(&self) -> Option<f64> {
+        let allowed = nonzero(self.rate_allowed)?;
+        Some(self.rate_admitted as f64 * 100.0 / allowed)
+    }
+}
+
+/// Millionths of a whole.
+const MILLIONTHS: f64 = 1e6;
+
+fn nonzero(count: u64) -> Option<f64> {
+    (count > 0).then_some(count as f64)
 }
 
 counters! {

@@ -36,6 +36,10 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     NotSelected, "not_selected", "left out by the share of connections that -r or -g asks for";
+    RateLimit, "rate_limit", "above the rate that --rate allows";
+    Paused, "paused", "left out because the replay was paused";
+    OwnReplay, "own_replay", "this replay's own traffic, captured again: the target's traffic passes here too, so name the origin's address in -x, or capture on its device only with -i";
+    CpuLimit, "cpu_limit", "not begun because tcpcopy had used up its share of the processor; raise it with --cpu-percent, or replay less with -r";
     MidStreamRefused, "mid_stream_refused", "the connection began before the capture, and -O wants whole connections only";
     JoinedLate, "joined_late", "sent before the first request boundary of a connection that began before the capture";
     CaptureGap, "capture_gap", "the capture missed bytes that the origin received; see the capture's own drops, and enlarge its buffer with -B";
@@ -69,10 +73,17 @@ impl DropReason {
         self as usize
     }
 
-    /// Whether the user asked for it, so that it is no loss.
+    /// Whether it is no loss: the user asked for it, or no real client sent it.
     #[must_use]
     pub const fn is_by_choice(self) -> bool {
-        matches!(self, Self::NotSelected | Self::MidStreamRefused)
+        matches!(
+            self,
+            Self::NotSelected
+                | Self::RateLimit
+                | Self::Paused
+                | Self::OwnReplay
+                | Self::MidStreamRefused
+        )
     }
 }
 

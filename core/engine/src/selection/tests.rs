@@ -84,13 +84,13 @@ fn the_bounds_are_exact() {
 }
 
 #[test]
-fn a_ramp_only_adds() {
-    let step = Duration::from_secs(60);
+fn a_ramp_rises_evenly_and_only_adds() {
+    let duration = Duration::from_secs(100);
     let start = Instant::from_micros(123_456_789);
-    let mut selector = Selector::new(Selection::Ramp { step }, 3);
+    let mut selector = Selector::new(Selection::Ramp { duration }, 3);
     let mut before = vec![false; 10_000];
-    for steps in 0..120u32 {
-        let now = start + step * steps;
+    for tenths in 0..1200u32 {
+        let now = start + duration * tenths / 1000;
         let selected: Vec<bool> = (0..10_000)
             .map(|port| selector.selects(Endpoint::new(v4(1), 20_000 + port), now))
             .collect();
@@ -101,13 +101,24 @@ fn a_ramp_only_adds() {
                 .all(|(before, after)| after >= before)
         );
         let share = selected.iter().filter(|selected| **selected).count() as f64 / 100.0;
-        assert!(
-            (share - f64::from((steps + 1).min(100))).abs() < 0.2,
-            "{share} at {steps}"
-        );
+        let asked = (1.0 + 99.0 * f64::from(tenths) / 1000.0).min(100.0);
+        assert!((share - asked).abs() < 0.2, "{share} for {asked}");
         before = selected;
     }
     assert!(before.iter().all(|selected| *selected));
+}
+
+#[test]
+fn a_new_share_holds_from_then_on() {
+    let mut selector = Selector::new(Selection::Percent(10.0), 3);
+    let now = Instant::from_micros(5_000_000);
+    assert_eq!(selector.percent(now), 10.0);
+    let duration = Duration::from_secs(10);
+    selector.set(Selection::Ramp { duration }, now);
+    assert_eq!(selector.percent(now), 1.0);
+    assert_eq!(selector.percent(now + duration / 2), 50.5);
+    selector.set(Selection::All, now);
+    assert_eq!(selector.percent(now), 100.0);
 }
 
 #[test]
