@@ -161,7 +161,10 @@ mod tests {
         let histogram = of(1..=10_000);
         for percent in [1.0, 50.0, 90.0, 99.0, 99.9, 100.0] {
             let told = histogram.percentile(percent).as_micros() as f64;
-            assert!((told / (percent * 100.0) - 1.0).abs() < 0.05, "{percent}: {told}");
+            assert!(
+                (told / (percent * 100.0) - 1.0).abs() < 0.05,
+                "{percent}: {told}"
+            );
         }
         assert_eq!(histogram.max(), Duration::from_millis(10));
         assert_eq!(histogram.mean(), Duration::from_micros(5000));
@@ -179,6 +182,9 @@ mod tests {
     fn nothing_has_no_times() {
         let histogram = DelayHistogram::default();
         assert_eq!(histogram.percentile(50.0), Duration::ZERO);
-        assert_eq!((histogram.mean(), histogram.max()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(
+            (histogram.mean(), histogram.max()),
+            (Duration::ZERO, Duration::ZERO)
+        );
     }
 }

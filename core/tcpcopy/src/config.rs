@@ -18,8 +18,6 @@ use self::lanes::{check_key, intercepts, lanes};
 
 /// How much longer an idle session lives than one that waits for an answer, unless `-k` is given.
 const IDLE_BEYOND_SESSION_TIMEOUT_S: u32 = 120;
-/// Time between two per cent of `-g`.
-const GRADUAL_STEP: Duration = Duration::from_secs(1);
 /// Where a daemon logs, unless told otherwise.
 const DAEMON_LOG_FILE: &str = "/var/log/tcpcopy.log";
 
@@ -187,7 +185,9 @@ fn engine_config(options: &Options) -> Result<EngineConfig, StartError> {
     Ok(EngineConfig {
         copies: options.copies,
         port_shift: options.port_shift,
-        selection: selection(options)?,
+        selection: selection(options),
+        rate: options.rate,
+        latency: options.latency,
         client_pool: parse_pool(&options.client_pool)?,
         localhost_replacement,
         mtu: options.mtu,
@@ -205,12 +205,13 @@ fn engine_config(options: &Options) -> Result<EngineConfig, StartError> {
     })
 }
 
-fn selection(options: &Options) -> Result<Selection, StartError> {
-    match options.percent {
-        Some(percent) if !(percent > 0.0 && percent <= 100.0) => Err(StartError::Percent(percent)),
-        _ if options.gradual => Ok(Selection::Ramp { step: GRADUAL_STEP }),
-        Some(percent) if percent < 100.0 => Ok(Selection::Percent(percent)),
-        _ => Ok(Selection::All),
+fn selection(options: &Options) -> Selection {
+    match (options.gradual_s, options.percent) {
+        (Some(seconds), _) => Selection::Ramp {
+            duration: Duration::from_secs(seconds.into()),
+        },
+        (None, Some(percent)) if percent < 100.0 => Selection::Percent(percent),
+        (None, _) => Selection::All,
     }
 }
 

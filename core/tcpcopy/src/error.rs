@@ -39,9 +39,6 @@ pub enum StartError {
     /// `-H` is not an address.
     #[error("'{0}' in -H is not an address")]
     LocalhostAddress(String),
-    /// `-r` out of range.
-    #[error("'{0}' in -r is not a percentage above 0 up to 100")]
-    Percent(f64),
     /// A name that can't be resolved.
     #[error("can't resolve '{host}' in {option}: {source}")]
     Resolve {
@@ -194,7 +191,6 @@ impl StartError {
             Self::Intercept { .. } => "write HOST[:PORT], for example 10.0.0.9 or 10.0.0.9:36524",
             Self::TooManyIntercepts(_) => "start several tcpcopy, each with its own -x and -s",
             Self::LocalhostAddress(_) => "write for example -H 10.0.0.1",
-            Self::Percent(_) => "write for example -r 10",
             Self::Resolve { .. } => "check the name, or write the address",
             Self::NoCommonFamily { .. } => {
                 "let -x, -c and -H be all IPv4 or all IPv6, or give IPv6 its own -x item"

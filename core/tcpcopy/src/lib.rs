@@ -1,6 +1,7 @@
 //! The tcpcopy program: reproduces the live TCP traffic of an origin server against a target.
 //!
-//! - [`command_line`], [`options`], [`transfer`], [`pool`], [`host`]: the command line and its small grammars
+//! - [`command_line`], [`options`], [`transfer`], [`pool`], [`host`], [`shaping`]: the command line
+//!   and its small grammars
 //! - [`config`], [`checks`]: what the options mean together, and what is refused
 //! - [`start`]: everything opened in the right order, then privileges dropped; [`key_file`]: the
 //!   key for the tunnels
@@ -28,6 +29,7 @@ pub mod pool;
 pub mod privileges;
 pub mod process;
 pub mod report;
+pub mod shaping;
 pub mod shard;
 pub mod signals;
 pub mod start;

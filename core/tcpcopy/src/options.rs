@@ -7,11 +7,12 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
+use tcpcopy_engine::{Latency, RateLimit};
+
+use crate::shaping::{DEFAULT_RAMP_S, parse_copies, parse_latency, parse_percent, parse_rate};
 
 /// Port at which intercept listens, unless told otherwise.
 pub const DEFAULT_INTERCEPT_PORT: u16 = 36524;
-/// Most sessions a captured connection may be multiplied to.
-const MOST_COPIES: i64 = 1023;
 /// Largest source port shift.
 const MOST_PORT_SHIFT: i64 = 1023;
 /// Most shards, thus threads: more than any capture device has queues.
@@ -85,18 +86,28 @@ pub struct Options {
     #[arg(help_heading = CAPTURE, long)]
     pub promiscuous: bool,
 
-    /// Sessions for each captured connection, the first included, 1 to 1023
-    #[arg(help_heading = REPLAY, short = 'n', long, value_name = "COUNT", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=MOST_COPIES))]
-    pub copies: u16,
+    /// Sessions for each captured connection, the first included, 1 to 1023, with decimals: 1.5
+    /// replays every second connection twice
+    #[arg(help_heading = REPLAY, short = 'n', long, value_name = "COUNT", default_value = "1",
+          value_parser = parse_copies)]
+    pub copies: f64,
 
     /// Part of the connections to replay, in per cent, above 0 up to 100. Default: all
-    #[arg(help_heading = REPLAY, short = 'r', long, value_name = "PERCENT")]
+    #[arg(help_heading = REPLAY, short = 'r', long, value_name = "PERCENT",
+          value_parser = parse_percent)]
     pub percent: Option<f64>,
 
-    /// Starts with one per cent of the connections and adds one each second; overrides -r
-    #[arg(help_heading = REPLAY, short = 'g', long)]
-    pub gradual: bool,
+    /// Starts with one per cent of the connections and rises to all of them in so many seconds, 100
+    /// where no number is given; overrides -r. Default: all from the start
+    #[arg(help_heading = REPLAY, short = 'g', long = "gradual", value_name = "SECONDS",
+          num_args = 0..=1, default_missing_value = DEFAULT_RAMP_S,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+    pub gradual_s: Option<u32>,
+
+    /// Replays at most so many connections, or with rps behind the number requests, a second, all
+    /// copies and shards together; what is above is left out. Default: no bound
+    #[arg(help_heading = REPLAY, long, value_name = "N|Nrps", value_parser = parse_rate)]
+    pub rate: Option<RateLimit>,
 
     /// Replays only connections whose SYN was captured
     #[arg(help_heading = REPLAY, short = 'O', long)]
@@ -137,6 +148,11 @@ pub struct Options {
     /// as measured for each captured client
     #[arg(help_heading = MANNER, short = 'R', long, value_name = "MS")]
     pub rtt_ms: Option<u32>,
+
+    /// How much further away the clients seem to the target, both ways together, in ms, and by how
+    /// much that varies: 80 or 80±20 (or 80+-20). Default: not at all
+    #[arg(help_heading = MANNER, long, value_name = "MS[±JITTER]", value_parser = parse_latency)]
+    pub latency: Option<Latency>,
 
     /// Ends a session whose target has not answered for so long, in seconds
     #[arg(help_heading = MANNER, short = 't', long, value_name = "SECONDS", default_value_t = 600,
@@ -323,6 +339,10 @@ mod tests {
             "-x",
             "-x 80-a:80 -n 0",
             "-x 80-a:80 -n 1024",
+            "-x 80-a:80 -r 0",
+            "-x 80-a:80 -g 0",
+            "-x 80-a:80 --rate 0rps",
+            "-x 80-a:80 --latency 5±6",
             "-x 80-a:80 -f 1024",
             "-x 80-a:80 -M 575",
             "-x 80-a:80 -p 0",
@@ -344,6 +364,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ramp_may_go_without_its_seconds() {
+        for (line, seconds) in [
+            ("-x 80-a:80 -g", 100),
+            ("-g -x 80-a:80", 100),
+            ("-x 80-a:80 -g 30", 30),
+            ("-x 80-a:80 --gradual=5", 5),
+        ] {
+            assert_eq!(parse(line).unwrap().gradual_s, Some(seconds), "{line}");
+        }
+    }
+
+    #[test]
     fn lists_split_at_commas_and_repeat() {
         let options = parse("-x 80-a:80,81-a:81 -x 82-b:82 -s a,b:1 -i eth0,eth1").unwrap();
         assert_eq!(options.transfer, ["80-a:80", "81-a:81", "82-b:82"]);
@@ -358,7 +390,7 @@ mod tests {
         assert_eq!((options.ring_mb, options.snaplen), (32, 65535));
         assert_eq!(
             (options.copies, options.port_shift, options.percent),
-            (1, 0, None)
+            (1.0, 0, None)
         );
         assert_eq!(
             (options.memory_mb, options.mtu, options.mss),
@@ -372,6 +404,10 @@ mod tests {
             (options.interval, options.drain_s, options.shards),
             (30, 30, 1)
         );
-        assert!(!options.gradual && !options.daemon && !options.lonely && !options.no_wait);
+        assert_eq!(
+            (options.gradual_s, options.rate, options.latency),
+            (None, None, None)
+        );
+        assert!(!options.daemon && !options.lonely && !options.no_wait);
     }
 }

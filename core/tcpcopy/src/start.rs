@@ -266,6 +266,7 @@ fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
         mappings: lane.mappings.clone(),
         mtu: mtu(config, lane),
         memory_budget_bytes: config.engine.memory_budget_bytes / engines,
+        rate: (config.engine.rate).map(|rate| rate.divided(config.shards)),
         ownership: Ownership {
             shard,
             shard_count: config.shards,

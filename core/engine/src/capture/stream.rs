@@ -243,7 +243,11 @@ impl Pieces<'_> {
             }
         }
         let copies = connection.slots.len() as u64;
-        self.drop(payload.len() as u64 * copies, copies * u64::from(begins), reason);
+        self.drop(
+            payload.len() as u64 * copies,
+            copies * u64::from(begins),
+            reason,
+        );
     }
 
     /// Hands bytes to every session; `begins` where a request begins with them.

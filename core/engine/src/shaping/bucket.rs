@@ -33,7 +33,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(per_second: f64) -> Self {
-        let rate = per_second.max(LEAST_RATE).min(MOST_RATE);
+        let rate = per_second.clamp(LEAST_RATE, MOST_RATE);
         let capacity = (rate * BURST_PER_RATE).max(LEAST_BURST);
         Self {
             rate_millis: (rate * 1000.0).round() as u64,
@@ -71,8 +71,8 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// Offers things `seconds` long, `gap` of the present moment apart, each with `copies`; returns
-    /// how many passed a second.
+    /// Offers things of so many `copies`, `gap` microseconds apart, for `seconds`; returns how many
+    /// passed a second.
     fn passed(rate: f64, seconds: u64, copies: u64, mut gap: impl FnMut() -> u64) -> f64 {
         let mut bucket = Bucket::new(rate);
         let (mut at_us, mut passed) = (7_000_000, 0);
@@ -88,19 +88,24 @@ mod tests {
     }
 
     fn assert_near(rate: f64, passed: f64, what: &str) {
-        assert!((passed / rate - 1.0).abs() < 0.02, "{what}: {passed} for {rate}");
+        assert!(
+            (passed / rate - 1.0).abs() < 0.02,
+            "{what}: {passed} for {rate}"
+        );
     }
 
     fn dice(mut state: u64) -> impl FnMut() -> f64 {
         move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
         }
     }
 
     #[test]
     fn what_passes_is_the_rate_whatever_is_offered() {
-        for rate in [10.0, 33.3, 500.0, 20_000.0] {
+        for rate in [10.0f64, 33.3, 500.0, 20_000.0] {
             for offered in [1.01, 1.2, 2.0, 10.0] {
                 let gap = 1e6 / (rate * offered);
                 let seconds = (20_000.0 / rate).max(10.0) as u64;
@@ -126,7 +131,11 @@ mod tests {
             let burst_gap_ms = (f64::from(burst) / rate * 1000.0 / 1.1) as u64;
             let passed = passed(rate, 20, 1, || {
                 number += 1;
-                if number % burst == 0 { burst_gap_ms.max(1) * 1000 } else { 0 }
+                if number % burst == 0 {
+                    burst_gap_ms.max(1) * 1000
+                } else {
+                    0
+                }
             });
             assert_near(rate, passed, "bursts");
         }

@@ -104,7 +104,7 @@ fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
     scenario.target = draw_impatient_target(TargetConfig::new(family.target()), &mut rng);
     scenario.tunnel = draw_tunnel(&mut rng);
     let engine = &mut scenario.engine;
-    engine.copies = rng.pick(&[1, 1, 1, 3]);
+    engine.copies = rng.pick(&[1.0, 1.0, 1.0, 3.0]);
     engine.only_complete = rng.permille(100);
     engine.memory_budget_bytes = rng.pick(&[1 << 30, 1 << 30, 100_000]);
     engine.session_timeout = Duration::from_secs(rng.pick(&[600, 30, 3]));
@@ -128,7 +128,7 @@ fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
         },
         _ => scenario.stop,
     };
-    let streams = if scenario.engine.copies == 1 {
+    let streams = if scenario.engine.copies == 1.0 {
         Streams::Pieces
     } else {
         Streams::Any

@@ -45,7 +45,7 @@ fn add_crowd(scenario: &mut Scenario, rng: &mut crate::rng::Rng, count: u16) {
 #[test]
 fn three_copies() {
     let outcomes = simulate("-n 3", Expected::ALL, |scenario, rng| {
-        scenario.engine.copies = 3;
+        scenario.engine.copies = 3.0;
         scenario.links(LinkConfig {
             loss_permille: 20,
             ..LinkConfig::default()
