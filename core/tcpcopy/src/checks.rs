@@ -21,7 +21,7 @@ pub fn check(
 ) -> Result<(), StartError> {
     let mappings = || lanes.iter().flat_map(|lane| &lane.mappings);
     for mapping in mappings() {
-        if mappings().any(|origin| receives(origin, mapping.target, local_addresses)) {
+        if is_origin(mappings(), mapping.target, local_addresses) {
             return Err(StartError::TargetIsOrigin(mapping.target));
         }
         check_loopback(mapping, config)?;
@@ -33,6 +33,16 @@ pub fn check(
         }
     }
     Ok(())
+}
+
+/// Whether one of the mappings captures what is sent to `target`: it must not be sent to.
+#[must_use]
+pub fn is_origin<'a>(
+    mut mappings: impl Iterator<Item = &'a Mapping>,
+    target: Endpoint,
+    local_addresses: &[IpAddr],
+) -> bool {
+    mappings.any(|mapping| receives(mapping, target, local_addresses))
 }
 
 /// Whether `target` is an origin endpoint of `mapping`.

@@ -5,6 +5,8 @@
 //! - [`config`], [`checks`]: what the options mean together, and what is refused
 //! - [`start`]: everything opened in the right order, then privileges dropped; [`key_file`]: the
 //!   key for the tunnels
+//! - [`resolver`]: where targets that were given as names are; [`proxy_protocol`]: who the client is,
+//!   told to the target
 //! - [`shard`]: one thread with its rings, engine, tunnels and sender; [`tunnel`]: its way to
 //!   intercept
 //! - [`supervise`]: the main thread: signals, figures, the end
@@ -28,7 +30,9 @@ pub mod options;
 pub mod pool;
 pub mod privileges;
 pub mod process;
+pub mod proxy_protocol;
 pub mod report;
+pub mod resolver;
 pub mod shaping;
 pub mod shard;
 pub mod signals;
