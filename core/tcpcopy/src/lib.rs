@@ -9,6 +9,7 @@
 //!   told to the target
 //! - [`shard`]: one thread with its rings, engine, tunnels and sender; [`tunnel`]: its way to
 //!   intercept
+//! - [`sources`], [`player`]: `-i`; packets of capture files, handed out when they are due
 //! - [`supervise`]: the main thread: signals, figures, the end
 //! - [`statistics`], [`report`], [`process`]: the figures while it runs and at the end
 //! - [`control`]: a running program asked and changed (`tcpcopy ctl`)
@@ -27,6 +28,7 @@ pub mod host;
 pub mod key_file;
 pub mod logging;
 pub mod options;
+pub mod player;
 pub mod pool;
 pub mod privileges;
 pub mod process;
@@ -36,6 +38,7 @@ pub mod resolver;
 pub mod shaping;
 pub mod shard;
 pub mod signals;
+pub mod sources;
 pub mod start;
 pub mod statistics;
 pub mod supervise;

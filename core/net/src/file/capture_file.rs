@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::FileError;
@@ -21,25 +21,36 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether it can be read once only, so that neither its length is known nor a second round
-    /// possible.
-    #[must_use]
-    pub fn is_stream(&self) -> bool {
-        match self {
-            Self::StandardInput => true,
-            Self::Path(path) => std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()),
-        }
-    }
-
-    /// The length of the file, in bytes; none for a stream.
-    #[must_use]
-    pub fn len_bytes(&self) -> Option<u64> {
-        match self {
-            Self::StandardInput => None,
-            Self::Path(path) => std::fs::metadata(path)
-                .ok()
-                .filter(std::fs::Metadata::is_file)
-                .map(|metadata| metadata.len()),
+    /// Opens it, without reading anything.
+    ///
+    /// # Errors
+    /// [`FileError::Open`].
+    pub fn open(&self) -> Result<OpenInput, FileError> {
+        let name = self.to_string();
+        let path = match self {
+            Self::StandardInput => {
+                return Ok(OpenInput {
+                    name,
+                    file: None,
+                    len_bytes: None,
+                });
+            }
+            Self::Path(path) => path,
+        };
+        let opened = File::open(path).and_then(|file| {
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Ok((metadata.is_file().then_some(metadata.len()), file))
+        });
+        match opened {
+            Ok((len_bytes, file)) => Ok(OpenInput {
+                name,
+                file: Some(file),
+                len_bytes,
+            }),
+            Err(source) => Err(FileError::Open { name, source }),
         }
     }
 }
@@ -50,6 +61,61 @@ impl fmt::Display for Input {
             Self::StandardInput => f.write_str("standard input"),
             Self::Path(path) => path.display().fmt(f),
         }
+    }
+}
+
+/// An open input. A regular file can be read several times, even by a process that could not open
+/// it any more.
+#[derive(Debug)]
+pub struct OpenInput {
+    name: String,
+    /// None for standard input.
+    file: Option<File>,
+    len_bytes: Option<u64>,
+}
+
+impl OpenInput {
+    /// Begins to read it, a regular file from its begin; on a stream this waits for the first bytes.
+    /// What an earlier call has returned must not be read any more.
+    ///
+    /// # Errors
+    /// [`FileError`] if it can't be read or is no capture file.
+    pub fn read(&self) -> Result<CaptureFile, FileError> {
+        let Some(file) = &self.file else {
+            return CaptureFile::from_reader(self.name.clone(), io::stdin());
+        };
+        let again = || {
+            let mut file = file.try_clone()?;
+            if !self.is_stream() {
+                file.rewind()?;
+            }
+            Ok(file)
+        };
+        match again() {
+            Ok(file) => CaptureFile::from_reader(self.name.clone(), file),
+            Err(source) => Err(FileError::Open {
+                name: self.name.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Whether it can be read once only, as standard input and pipes.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.len_bytes.is_none()
+    }
+
+    /// The length of the file as it was opened, in bytes; none for a stream.
+    #[must_use]
+    pub fn len_bytes(&self) -> Option<u64> {
+        self.len_bytes
+    }
+
+    /// What errors call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -88,6 +154,16 @@ pub struct FileCounters {
     pub cut_short: u64,
 }
 
+impl FileCounters {
+    /// Adds another file's, or another round's.
+    pub fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.backwards += other.backwards;
+        self.without_time += other.without_time;
+        self.cut_short += other.cut_short;
+    }
+}
+
 /// What a format tells of a frame beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameInfo {
@@ -124,22 +200,7 @@ impl CaptureFile {
     /// # Errors
     /// [`FileError`] if it can't be opened or is no capture file.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        Self::of_input(&Input::Path(path.to_owned()))
-    }
-
-    /// Opens whatever the input is and reads its header; on a stream this waits for it.
-    ///
-    /// # Errors
-    /// [`FileError`] if it can't be opened or is no capture file.
-    pub fn of_input(input: &Input) -> Result<Self, FileError> {
-        let name = input.to_string();
-        match input {
-            Input::StandardInput => Self::from_reader(name, io::stdin()),
-            Input::Path(path) => match File::open(path) {
-                Ok(file) => Self::from_reader(name, file),
-                Err(source) => Err(FileError::Open { name, source }),
-            },
-        }
+        Input::Path(path.to_owned()).open()?.read()
     }
 
     /// Reads a capture file from anywhere; `name` is what errors call it.

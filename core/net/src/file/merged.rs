@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{CaptureFile, FileCounters, FileError, FileFrame, Input};
+use super::{CaptureFile, FileCounters, FileError, FileFrame, OpenInput};
 
 /// Capture files whose frames come in the order of their times; of frames of the same time that of
 /// the file named first comes first.
@@ -17,12 +17,12 @@ pub struct MergedFiles {
 }
 
 impl MergedFiles {
-    /// Opens them all.
+    /// Begins to read them all.
     ///
     /// # Errors
-    /// [`FileError`] for the first that can't be opened or is no capture file.
-    pub fn open(inputs: &[Input]) -> Result<Self, FileError> {
-        let files: Result<_, _> = inputs.iter().map(CaptureFile::of_input).collect();
+    /// [`FileError`] for the first that can't be read or is no capture file.
+    pub fn read(inputs: &[OpenInput]) -> Result<Self, FileError> {
+        let files: Result<_, _> = inputs.iter().map(OpenInput::read).collect();
         files.map(Self::new)
     }
 
@@ -65,12 +65,7 @@ impl MergedFiles {
     #[must_use]
     pub fn counters(&self) -> FileCounters {
         let mut sum = FileCounters::default();
-        for counters in self.files.iter().map(CaptureFile::counters) {
-            sum.frames += counters.frames;
-            sum.backwards += counters.backwards;
-            sum.without_time += counters.without_time;
-            sum.cut_short += counters.cut_short;
-        }
+        self.files.iter().for_each(|file| sum.add(&file.counters()));
         sum
     }
 

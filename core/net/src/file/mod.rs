@@ -18,7 +18,7 @@ mod pcapng;
 mod recording;
 mod source;
 
-pub use capture_file::{CaptureFile, FileCounters, FileFrame, Input};
+pub use capture_file::{CaptureFile, FileCounters, FileFrame, Input, OpenInput};
 pub use encoder::{LINK_TYPE_RAW, PcapngEncoder, RecordedInterface};
 pub use error::{FileError, Problem};
 pub use merged::MergedFiles;
