@@ -306,7 +306,11 @@ impl Player {
     /// How far it is behind the schedule at this moment; zero at [`Speed::Max`], which has none.
     #[must_use]
     pub fn behind(&self, now: Instant) -> Duration {
-        match (self.begin, self.batch.due_ns()) {
+        let due_ns = match self.batch.is_empty() {
+            true => self.queue.due_ns(),
+            false => self.batch.due_ns(),
+        };
+        match (self.begin, due_ns) {
             (Some(begin), Some(due_ns)) if self.speed != Speed::Max => {
                 now.saturating_duration_since(self.speed.due(begin, due_ns))
             }

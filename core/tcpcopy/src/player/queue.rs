@@ -179,6 +179,11 @@ impl Queue {
         true
     }
 
+    /// When the first packet that the player has not got is due; `None` if something else is there.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        self.lock().filling.due_ns()
+    }
+
     /// The player goes.
     pub(super) fn stop(&self) {
         self.lock().is_stopped = true;
