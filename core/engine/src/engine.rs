@@ -4,6 +4,7 @@ use tcpcopy_packet::Segment;
 
 use crate::capture::Capture;
 use crate::config::{EngineConfig, Tuning};
+use crate::delay::DelayHistogram;
 use crate::ledger::Ledger;
 use crate::output::{CaptureEvent, Gauges, InFlight, Output, SessionId, ShutDown, UpstreamEvent};
 use crate::replay::Replay;
@@ -142,6 +143,14 @@ impl Engine {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.replay.ledger
+    }
+
+    /// For each request that has left, how long that took: from its first byte in order to its first
+    /// byte towards the target. Waiting for an answer, for the connection, and a latency asked for
+    /// are in it.
+    #[must_use]
+    pub fn send_delay(&self) -> &DelayHistogram {
+        &self.replay.send_delay
     }
 
     /// How much the engine holds at the moment.

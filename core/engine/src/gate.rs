@@ -5,7 +5,8 @@
 //! answer ends, but the capture tells how long the origin's was: the target's counts as given when
 //! about as much has come and the target has pushed it out, or when it falls quiet.
 //!
-//! The captured moment needs no gate here: bytes reach the engine at that moment, never before.
+//! The captured moment needs no gate here: bytes reach the engine at that moment, never before. A
+//! latency asked for holds each exchange, and the end, back for that much longer.
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::delay::DelayHistogram;
+use crate::latency::Arrival;
 use crate::time::Instant;
 
 /// An answer of another length than the origin's is taken as given after this long without a byte.
@@ -35,6 +38,8 @@ pub(crate) struct Exchange {
     pub(crate) seen: u64,
     /// Origin bytes that the client had seen in all.
     pub(crate) seen_total: u64,
+    /// When its first byte was captured.
+    pub(crate) arrival: Arrival,
 }
 
 /// How the captured client ended its stream.
@@ -46,6 +51,8 @@ pub(crate) struct StreamEnd {
     pub(crate) seen: u64,
     /// As in [`Exchange::seen_total`].
     pub(crate) seen_total: u64,
+    /// When it was captured.
+    pub(crate) arrival: Arrival,
 }
 
 /// What the gate looks at to decide.
@@ -81,6 +88,10 @@ pub(crate) struct Gate {
     exchanges: VecDeque<Exchange>,
     /// How many of them may leave.
     released: usize,
+    /// Of how many of them a byte has left.
+    departed: usize,
+    /// When the next one leaves, once nothing but the latency holds it.
+    leaves_at: Option<Instant>,
     end: Option<StreamEnd>,
     end_released: bool,
     /// Target bytes received when the newest released exchange was released.
@@ -102,6 +113,8 @@ impl Gate {
             enabled,
             exchanges: VecDeque::new(),
             released: 0,
+            departed: 0,
+            leaves_at: None,
             end: None,
             end_released: false,
             base: 0,
@@ -153,6 +166,21 @@ impl Gate {
             .map(|since| since.max(self.last_reply_at))
     }
 
+    /// When the next exchange, or the end, leaves, where only the latency asked for holds it.
+    pub(crate) fn leaves_at(&self) -> Option<Instant> {
+        self.leaves_at
+    }
+
+    /// Records how long exchanges were held, of which a byte has now left: `sent` bytes have.
+    pub(crate) fn note_departed(&mut self, now: Instant, sent: u64, delays: &mut DelayHistogram) {
+        while let Some(exchange) = self.exchanges.get(self.departed)
+            && exchange.start < sent
+        {
+            delays.record(now.since(exchange.arrival.at));
+            self.departed += 1;
+        }
+    }
+
     /// Whether an answer of the target is still to come, as far as one can tell.
     pub(crate) fn expects_answer(&self) -> bool {
         self.unanswered || self.released < self.exchanges.len()
@@ -182,48 +210,80 @@ impl Gate {
     }
 
     fn release_next(&mut self, now: Instant, view: &View) -> bool {
-        if let Some(&exchange) = self.exchanges.get(self.released) {
-            let free = exchange.seen == 0 || !self.enabled;
-            if !free
-                && !self.may_go(
-                    now,
-                    view,
-                    exchange.start,
-                    exchange.seen,
-                    exchange.seen_total,
-                )
-            {
+        let exchange = self.exchanges.get(self.released).copied();
+        let end = self.end.filter(|_| !self.end_released);
+        if exchange.is_none() && end.is_none() {
+            return false;
+        }
+        if self.leaves_at.is_none() {
+            let ready = match (exchange, end) {
+                (Some(exchange), _) => self.exchange_is_ready(now, view, exchange),
+                (None, Some(end)) => self.end_is_ready(now, view, end),
+                (None, None) => None,
+            };
+            let Some(Arrival { at, latency_us }) = ready else {
                 return false;
-            }
+            };
+            self.waiting_since = None;
+            self.leaves_at = Some(at + Duration::from_micros(latency_us.into()));
+        }
+        if self.leaves_at.is_some_and(|at| !self.has_come(now, at)) {
+            return false;
+        }
+        self.leaves_at = None;
+        if exchange.is_some() {
             self.released += 1;
             self.base = view.received;
             self.unanswered = true;
             self.pushed = false;
         } else {
-            let Some(end) = self.end.filter(|_| !self.end_released) else {
-                return false;
-            };
-            if !self.end_may_go(now, view, end) {
-                return false;
-            }
             self.end_released = true;
         }
-        self.waiting_since = None;
         true
     }
 
-    fn end_may_go(&mut self, now: Instant, view: &View, end: StreamEnd) -> bool {
+    /// Since when an exchange has had nothing to wait for but its latency.
+    fn exchange_is_ready(
+        &mut self,
+        now: Instant,
+        view: &View,
+        exchange: Exchange,
+    ) -> Option<Arrival> {
+        let Exchange {
+            start,
+            seen,
+            seen_total,
+            arrival,
+        } = exchange;
+        if seen == 0 || !self.enabled {
+            return Some(arrival);
+        }
+        self.may_go(now, view, start, seen, seen_total)
+            .then_some(Arrival { at: now, ..arrival })
+    }
+
+    /// The same of the stream's end.
+    fn end_is_ready(&mut self, now: Instant, view: &View, end: StreamEnd) -> Option<Arrival> {
+        let late = Arrival {
+            at: now,
+            ..end.arrival
+        };
         if !end.abort {
-            let free = end.seen == 0 || !self.enabled;
-            return free || self.may_go(now, view, view.end, end.seen, end.seen_total);
+            if end.seen == 0 || !self.enabled {
+                return Some(end.arrival);
+            }
+            return self
+                .may_go(now, view, view.end, end.seen, end.seen_total)
+                .then_some(late);
         }
         // A RST takes away what the target has not read yet: everything must have arrived, and
         // the last request should have its answer begun.
         if view.delivered < view.end {
-            return false;
+            return None;
         }
         let due = *self.waiting_since.get_or_insert(now) + ABORT_PATIENCE;
-        !self.unanswered || view.finished || self.has_come(now, due)
+        let is_ready = !self.unanswered || view.finished || self.has_come(now, due);
+        is_ready.then_some(late)
     }
 
     /// Whether the exchange before the one at `start` counts as answered.
@@ -274,6 +334,7 @@ impl Gate {
             }
             self.exchanges.pop_front();
             self.released -= 1;
+            self.departed = self.departed.saturating_sub(1);
             delivered += 1;
         }
         if self.exchanges.is_empty() && self.exchanges.capacity() > 0 {
@@ -302,14 +363,25 @@ impl Gate {
             .count();
         self.exchanges = VecDeque::new();
         self.released = 0;
+        self.departed = 0;
+        self.leaves_at = None;
         (delivered as u64, (total - delivered) as u64)
     }
 
     /// Gives up the newest exchange, which will never be complete. Returns where it began.
     pub(crate) fn drop_newest_exchange(&mut self) -> Option<u64> {
         let newest = self.exchanges.pop_back()?;
-        self.released = self.released.min(self.exchanges.len());
+        self.keep_first(self.exchanges.len());
         Some(newest.start)
+    }
+
+    /// The exchanges from `count` on are no more.
+    fn keep_first(&mut self, count: usize) {
+        if self.released >= count {
+            self.leaves_at = None;
+        }
+        self.released = self.released.min(count);
+        self.departed = self.departed.min(count);
     }
 
     /// Takes out the exchanges that no byte has left of, for a new connection to the target.
@@ -317,7 +389,7 @@ impl Gate {
         let first = (0..self.exchanges.len())
             .find(|index| *index >= self.released || self.exchanges[*index].start >= sent)?;
         let exchanges = self.exchanges.split_off(first);
-        self.released = self.released.min(first);
+        self.keep_first(first);
         let from = exchanges[0].start;
         Some(Unsent {
             from,

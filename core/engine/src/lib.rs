@@ -22,6 +22,7 @@ mod connection;
 mod delay;
 mod engine;
 mod gate;
+mod latency;
 mod ledger;
 mod mirror;
 mod outbox;

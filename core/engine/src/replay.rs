@@ -13,6 +13,8 @@ use tcpcopy_packet::{Endpoint, FourTuple};
 use crate::allocator::{AllocateError, TupleAllocator};
 use crate::channel::{Channel, Request};
 use crate::config::{EngineConfig, Upstream};
+use crate::delay::DelayHistogram;
+use crate::latency::Distance;
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Mirror, SynOffer};
 use crate::output::{Closing, Output, Registration, SessionId, SessionRecord};
@@ -59,6 +61,8 @@ pub(crate) struct Replay {
     pub(crate) config: EngineConfig,
     pub(crate) ledger: Ledger,
     pub(crate) news: VecDeque<HomeNews>,
+    /// How long requests were held before they left.
+    pub(crate) send_delay: DelayHistogram,
     sessions: Slab<(u32, Session)>,
     next_serial: u32,
     allocator: TupleAllocator,
@@ -100,6 +104,7 @@ impl Replay {
             config,
             ledger: Ledger::default(),
             news: VecDeque::new(),
+            send_delay: DelayHistogram::new(),
             sessions: Slab::new(),
             next_serial: 0,
             allocator,
@@ -166,10 +171,11 @@ impl Replay {
             owes_connection,
             ..
         } = opening;
-        let mut session = Session::new(now, client, origin, copy, channel, &self.config);
+        let serial = self.next_serial;
+        let distance = Distance::new(self.config.latency, self.seed, serial);
+        let mut session = Session::new(now, client, origin, copy, channel, distance, &self.config);
         session.home = home;
         session.owes_connection = owes_connection;
-        let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let place = self.sessions.insert((serial, session));
         let key = SessionId::new(
@@ -202,8 +208,10 @@ impl Replay {
     }
 
     /// A new exchange begins in a session.
-    pub(crate) fn begin(&mut self, key: SessionKey, seen: u64) {
-        self.touch(key, |session, replay| session.begin(seen, replay.ledger));
+    pub(crate) fn begin(&mut self, now: Instant, key: SessionKey, seen: u64) {
+        self.touch(key, |session, replay| {
+            session.begin(now, seen, replay.ledger)
+        });
     }
 
     /// Client bytes for a session. Returns false when the session is gone, or ended here for want
@@ -343,6 +351,7 @@ impl Replay {
                 let request = session.poll(now, &mut self.packet, &mut self.ledger);
                 self.load.replace(before, session.load());
                 if let Some(request) = request {
+                    session.note_departed(now, &mut self.send_delay);
                     self.request = request;
                     return true;
                 }
@@ -402,6 +411,7 @@ impl Replay {
             &mut Context {
                 config: &self.config,
                 ledger: &mut self.ledger,
+                send_delay: &mut self.send_delay,
             },
         );
         self.load.replace(before, session.load());
@@ -432,4 +442,5 @@ impl Replay {
 struct Context<'a> {
     config: &'a EngineConfig,
     ledger: &'a mut Ledger,
+    send_delay: &'a mut DelayHistogram,
 }

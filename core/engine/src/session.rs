@@ -12,7 +12,9 @@ use tcpcopy_packet::{Endpoint, FourTuple};
 
 use crate::channel::{Channel, Heard, Request};
 use crate::config::EngineConfig;
+use crate::delay::DelayHistogram;
 use crate::gate::{Exchange, Gate, StreamEnd, View};
+use crate::latency::Distance;
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Expired, SynOffer};
 use crate::time::Instant;
@@ -86,6 +88,8 @@ pub(crate) struct Session {
     pub(crate) is_settled: bool,
     channel: Channel,
     gate: Gate,
+    /// How much further away than the captured client it seems to be.
+    distance: Distance,
     /// Origin bytes that the client has seen since this session began.
     seen_total: u64,
     last_activity_at: Instant,
@@ -100,6 +104,7 @@ impl Session {
         origin: Endpoint,
         copy: u16,
         channel: Channel,
+        distance: Distance,
         config: &EngineConfig,
     ) -> Self {
         Self {
@@ -114,6 +119,7 @@ impl Session {
             is_settled: false,
             channel,
             gate: Gate::new(config.wait_for_answers),
+            distance,
             seen_total: 0,
             last_activity_at: now,
             expecting_since: now,
@@ -195,13 +201,14 @@ impl Session {
     }
 
     /// A new exchange begins with the next byte; `seen` as in [`Exchange::seen`].
-    pub(crate) fn begin(&mut self, seen: u64, ledger: &mut Ledger) {
+    pub(crate) fn begin(&mut self, now: Instant, seen: u64, ledger: &mut Ledger) {
         self.seen_total += seen;
         let start = self.channel.end();
         self.gate.begin(Exchange {
             start,
             seen,
             seen_total: self.seen_total,
+            arrival: self.distance.arrival(now),
         });
         ledger.requests.capture(1);
     }
@@ -224,6 +231,7 @@ impl Session {
             abort,
             seen,
             seen_total: self.seen_total,
+            arrival: self.distance.arrival(now),
         });
         self.last_activity_at = now;
         if !abort {
@@ -279,8 +287,9 @@ impl Session {
             // Keep-alive probes are no answer.
             (since + config.session_timeout, DropReason::GateTimeout)
         } else {
+            let since = self.gate.leaves_at().unwrap_or(Instant::ZERO);
             (
-                self.last_activity_at + config.idle_timeout,
+                self.last_activity_at.max(since) + config.idle_timeout,
                 DropReason::IdleTimeout,
             )
         }
@@ -344,6 +353,11 @@ impl Session {
             self.gate.reply(now, heard.pushed);
         }
         self.pass(now, ledger);
+    }
+
+    /// Records how long the requests were held of which a byte has left.
+    pub(crate) fn note_departed(&mut self, now: Instant, delays: &mut DelayHistogram) {
+        self.gate.note_departed(now, self.channel.sent(), delays);
     }
 
     /// Lets the gate look, and does what it decides.

@@ -18,20 +18,28 @@ const DEFAULT_WINDOW_SCALE: u8 = 7;
 /// Window offered in a SYN where the client's was not seen: what current systems send.
 const DEFAULT_WINDOW: u16 = 64_240;
 
-/// The round-trip time to imitate: from the client's SYN to its answer to the origin's SYN-ACK.
+/// The round-trip time to imitate: from the client's SYN to its answer to the origin's SYN-ACK, and
+/// the latency asked for.
 pub(super) fn imitated_rtt(
     connection: &Connection,
     now: Instant,
     config: &EngineConfig,
 ) -> Duration {
-    match config.rtt {
+    let rtt = match config.rtt {
         RttPolicy::Fixed(rtt) => rtt,
         RttPolicy::Captured if connection.isn.is_none() => Duration::ZERO,
         RttPolicy::Captured => match now.since(connection.began_at).min(MAX_RTT) {
             rtt if rtt < NEGLIGIBLE_RTT => Duration::ZERO,
             rtt => rtt,
         },
-    }
+    };
+    rtt + mean_latency(config)
+}
+
+fn mean_latency(config: &EngineConfig) -> Duration {
+    config
+        .latency
+        .map_or(Duration::ZERO, |latency| latency.mean)
 }
 
 /// The options of the captured SYN, as far as they fit our path.
@@ -50,6 +58,7 @@ pub(super) fn captured_offer(
         window_scale: options.window_scale,
         sack: options.sack_permitted,
         timestamps: options.timestamps.is_some(),
+        latency: mean_latency(config),
         immediate_acks: config.rtt == RttPolicy::Fixed(Duration::ZERO),
         follows_client: config.rtt == RttPolicy::Captured,
     }
@@ -63,6 +72,7 @@ pub(super) fn default_offer(target: Endpoint, config: &EngineConfig) -> SynOffer
         window_scale: Some(DEFAULT_WINDOW_SCALE),
         sack: true,
         timestamps: true,
+        latency: mean_latency(config),
         immediate_acks: config.rtt == RttPolicy::Fixed(Duration::ZERO),
         follows_client: false,
     }

@@ -272,7 +272,8 @@ impl Pieces<'_> {
             Ok((key, is_new)) => {
                 if begins {
                     // A session that begins in the middle has no answer to wait for yet.
-                    self.replay.begin(key, if is_new { 0 } else { seen });
+                    let seen = if is_new { 0 } else { seen };
+                    self.replay.begin(self.now, key, seen);
                 }
                 let taken = self.replay.push(self.now, key, chunk);
                 if !taken {

@@ -16,16 +16,19 @@ fn gate() -> Gate {
         start: 0,
         seen: 0,
         seen_total: 0,
+        arrival: Arrival::default(),
     });
     gate.begin(Exchange {
         start: 100,
         seen: 2000,
         seen_total: 2000,
+        arrival: Arrival::default(),
     });
     gate.begin(Exchange {
         start: 200,
         seen: 3000,
         seen_total: 5000,
+        arrival: Arrival::default(),
     });
     gate
 }
@@ -86,16 +89,19 @@ fn switched_off_it_holds_nothing() {
         start: 0,
         seen: 0,
         seen_total: 0,
+        arrival: Arrival::default(),
     });
     gate.begin(Exchange {
         start: 100,
         seen: 20,
         seen_total: 20,
+        arrival: Arrival::default(),
     });
     gate.end(StreamEnd {
         abort: false,
         seen: 10,
         seen_total: 30,
+        arrival: Arrival::default(),
     });
     gate.pass(T(0), &view(0, 0));
     assert_eq!(gate.limit(300), u64::MAX);
@@ -108,11 +114,13 @@ fn the_end_of_the_stream_waits_like_a_request() {
         start: 0,
         seen: 0,
         seen_total: 0,
+        arrival: Arrival::default(),
     });
     gate.end(StreamEnd {
         abort: false,
         seen: 500,
         seen_total: 500,
+        arrival: Arrival::default(),
     });
     gate.pass(T(0), &view(300, 0));
     assert_eq!(gate.limit(300), 300);
@@ -128,11 +136,13 @@ fn a_reset_waits_until_everything_has_arrived_and_an_answer_has_begun() {
         start: 0,
         seen: 0,
         seen_total: 0,
+        arrival: Arrival::default(),
     });
     gate.end(StreamEnd {
         abort: true,
         seen: 0,
         seen_total: 0,
+        arrival: Arrival::default(),
     });
     gate.pass(T(0), &view(200, 0));
     assert!(!gate.abort_is_due());
@@ -156,4 +166,104 @@ fn unsent_exchanges_can_move_to_another_session() {
         }),
         (0, 1)
     );
+}
+
+/// Exchanges of 100 bytes, those after the first with an answer of 1000 bytes before them, and an
+/// end; each captured at its time with its latency, both in ms.
+fn distant_gate(exchanges: &[(u64, u32)], end: (u64, u32)) -> Gate {
+    let mut gate = Gate::new(true);
+    let arrival = |(at, latency): (u64, u32)| Arrival {
+        at: T(at),
+        latency_us: latency * 1000,
+    };
+    for (index, exchange) in exchanges.iter().enumerate() {
+        let index = index as u64;
+        gate.begin(Exchange {
+            start: index * 100,
+            seen: if index == 0 { 0 } else { 1000 },
+            seen_total: index * 1000,
+            arrival: arrival(*exchange),
+        });
+    }
+    gate.end(StreamEnd {
+        abort: false,
+        seen: 0,
+        seen_total: 0,
+        arrival: arrival(end),
+    });
+    gate
+}
+
+#[test]
+fn latency_holds_an_exchange_from_when_it_could_have_left() {
+    let mut gate = distant_gate(&[(0, 50), (100, 30)], (100, 0));
+    assert!(!gate.pass(T(0), &view(0, 0)).opened);
+    assert_eq!((gate.limit(200), gate.deadline()), (0, Some(T(50))));
+    assert!(gate.pass(T(50), &view(0, 0)).opened);
+    // The answer, not the capture, is what the second had to wait for.
+    assert!(!gate.pass(T(110), &view(100, 0)).opened);
+    gate.reply(T(200), true);
+    assert!(!gate.pass(T(200), &view(100, 1000)).opened);
+    assert_eq!(gate.deadline(), Some(T(230)));
+    assert_eq!(gate.waiting_since(), None, "the target has done its part");
+    assert_eq!(gate.leaves_at(), Some(T(230)));
+    assert!(gate.pass(T(230), &view(100, 1000)).opened);
+    assert_eq!(gate.limit(200), u64::MAX);
+}
+
+#[test]
+fn latencies_do_not_add_up_and_keep_the_order() {
+    let mut gate = Gate::new(false);
+    for (index, (at, latency)) in [(0, 80), (10, 20), (20, 80)].into_iter().enumerate() {
+        gate.begin(Exchange {
+            start: index as u64 * 100,
+            seen: 5,
+            seen_total: 5,
+            arrival: Arrival {
+                at: T(at),
+                latency_us: latency * 1000,
+            },
+        });
+    }
+    let view = view(0, 0);
+    for (ms, limit) in [(0, 0), (79, 0), (80, 200), (99, 200), (100, u64::MAX)] {
+        gate.pass(T(ms), &view);
+        assert_eq!(gate.limit(300), limit, "after {ms} ms");
+    }
+}
+
+#[test]
+fn the_end_has_a_latency_of_its_own() {
+    let mut gate = distant_gate(&[(0, 10)], (0, 40));
+    gate.pass(T(10), &view(0, 0));
+    assert_eq!(gate.limit(100), 100, "the end stays");
+    gate.pass(T(39), &view(100, 0));
+    assert_eq!(gate.limit(100), 100);
+    gate.pass(T(40), &view(100, 0));
+    assert_eq!(gate.limit(100), u64::MAX);
+}
+
+#[test]
+fn exchanges_are_timed_from_their_capture_to_their_first_byte() {
+    let mut gate = distant_gate(&[(0, 0), (5, 0), (7, 0)], (9, 0));
+    let mut delays = DelayHistogram::new();
+    gate.pass(T(0), &view(0, 0));
+    gate.note_departed(T(2), 0, &mut delays);
+    assert_eq!(delays.count(), 0, "nothing has left");
+    gate.note_departed(T(2), 60, &mut delays);
+    gate.note_departed(T(4), 100, &mut delays);
+    assert_eq!(
+        (delays.count(), delays.max()),
+        (1, Duration::from_millis(2))
+    );
+    gate.reply(T(8), true);
+    gate.pass(T(8), &view(100, 1000));
+    gate.note_departed(T(8), 101, &mut delays);
+    assert_eq!(
+        (delays.count(), delays.max()),
+        (2, Duration::from_millis(3))
+    );
+    assert_eq!(gate.drop_newest_exchange(), Some(200));
+    gate.note_departed(T(9), 300, &mut delays);
+    assert_eq!(delays.count(), 2, "given up, not sent");
 }

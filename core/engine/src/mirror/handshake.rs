@@ -34,6 +34,8 @@ pub(crate) struct SynOffer {
     pub(crate) window_scale: Option<u8>,
     pub(crate) sack: bool,
     pub(crate) timestamps: bool,
+    /// How much later than otherwise the handshake's last step leaves.
+    pub(crate) latency: Duration,
     /// Whether acknowledgements leave at the end of each batch (`-R 0`).
     pub(crate) immediate_acks: bool,
     /// Whether the handshake's last step waits for the captured client's.
@@ -186,7 +188,7 @@ impl Mirror {
             self.receive
                 .set_timestamp(TcpTimestamp::new(timestamps.value));
         }
-        self.receive.ack_soon(now);
+        self.receive.ack_by(now + self.offer.latency);
         self.follow_window(self.window);
         if self.offer.follows_client && !self.client_established {
             self.held_until = Some(now + MAX_HANDSHAKE_HOLD);

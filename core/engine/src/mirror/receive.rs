@@ -189,7 +189,8 @@ impl Receiver {
         self.ack_by(now);
     }
 
-    fn ack_by(&mut self, at: Instant) {
+    /// An acknowledgement is due then at the latest.
+    pub(super) fn ack_by(&mut self, at: Instant) {
         self.ack_at = Some(self.ack_at.map_or(at, |before| before.min(at)));
     }
 

@@ -30,6 +30,7 @@ fn offer() -> SynOffer {
         window_scale: None,
         sack: true,
         timestamps: false,
+        latency: Duration::ZERO,
         immediate_acks: false,
         follows_client: false,
     }

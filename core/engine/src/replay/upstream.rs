@@ -104,6 +104,7 @@ impl Replay {
     pub(crate) fn socket_event(&mut self, now: Instant, key: SessionKey, event: SocketEvent) {
         let known = self.touch(key, |session, replay| {
             session.socket_event(now, event, replay.ledger);
+            session.note_departed(now, replay.send_delay);
         });
         if !known {
             self.ledger.upstream.stale_replies += 1;

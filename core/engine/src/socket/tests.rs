@@ -16,6 +16,7 @@ fn socket() -> Socket {
         window_scale: Some(7),
         sack: true,
         timestamps: true,
+        latency: Duration::ZERO,
         immediate_acks: false,
         follows_client: true,
     };
