@@ -146,12 +146,16 @@ impl Capture {
         let is_full = self.is_full(replay);
         let place = self.by_tuple.get(&segment.tuple).copied();
         let is_syn = segment.flags.contains(TcpFlags::SYN);
+        let may_begin = is_syn || (place.is_none() && segment.payload_len > 0);
+        if may_begin && replay.own.includes(now, segment) {
+            return self.leave_own(now, place, segment, target, replay);
+        }
         match place {
             Some(place) if is_syn => self.syn_again(now, place, segment, target, replay),
             Some(place) => self.known_segment(now, place, segment, replay),
             None if is_full => self.refuse(segment, &mut replay.ledger),
             None if is_syn => self.begin(now, segment, target, replay),
-            None if segment.payload_len > 0 => self.join(now, segment, target, replay),
+            None if may_begin => self.join(now, segment, target, replay),
             None => replay.ledger.capture.no_connection += 1,
         }
     }

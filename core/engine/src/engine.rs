@@ -97,6 +97,13 @@ impl Engine {
         self.capture.tune(now, tuning);
     }
 
+    /// A capture file has come to its end and begins again: what follows are other connections. Those
+    /// still open end as if their clients closed after the answer to their last request.
+    pub fn end_round(&mut self, now: Instant) {
+        self.capture.end_round(now, &mut self.replay);
+        self.settle_news();
+    }
+
     /// What to do next. Call it until it answers [`Output::Timeout`].
     pub fn poll_output(&mut self, now: Instant) -> Output<'_> {
         if self.replay.prepare_output(now) {

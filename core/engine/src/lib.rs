@@ -27,6 +27,7 @@ mod ledger;
 mod mirror;
 mod outbox;
 mod output;
+mod own;
 mod reassembly;
 mod replay;
 mod selection;

@@ -18,6 +18,7 @@ use crate::latency::Distance;
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Mirror, SynOffer};
 use crate::output::{Closing, Output, Registration, SessionId, SessionRecord};
+use crate::own::OwnConnections;
 use crate::session::{Home, Load, Session};
 use crate::socket::Socket;
 use crate::time::Instant;
@@ -63,6 +64,8 @@ pub(crate) struct Replay {
     pub(crate) news: VecDeque<HomeNews>,
     /// How long requests were held before they left.
     pub(crate) send_delay: DelayHistogram,
+    /// Our own connections, should the capture see them.
+    pub(crate) own: OwnConnections,
     sessions: Slab<(u32, Session)>,
     next_serial: u32,
     allocator: TupleAllocator,
@@ -101,6 +104,7 @@ impl Replay {
             seed,
         );
         Self {
+            own: OwnConnections::new(seed, config.ownership.shard_count),
             config,
             ledger: Ledger::default(),
             news: VecDeque::new(),
@@ -204,6 +208,7 @@ impl Replay {
                 AllocateError::AddressFamily => DropReason::AddressFamily,
             })?;
         let mirror = Mirror::new(now, tuple, offer, self.config.mtu, self.seed);
+        (self.own).mirror_opened(now, tuple.source, mirror.iss().value());
         Ok(Channel::Raw(mirror))
     }
 
@@ -273,6 +278,16 @@ impl Replay {
         self.touch(key, |session, replay| {
             session.home = None;
             session.end_stream(now, false, 0, replay.ledger);
+        });
+    }
+
+    /// The capture ends here: the session closes once the last request is answered, and is left to
+    /// itself.
+    pub(crate) fn finish_answered(&mut self, now: Instant, key: SessionKey) {
+        self.touch(key, |session, replay| {
+            session.home = None;
+            let seen = u64::from(session.expects_answer());
+            session.end_stream(now, false, seen, replay.ledger);
         });
     }
 

@@ -32,9 +32,21 @@ impl Capture {
         target: Endpoint,
         replay: &mut Replay,
     ) {
-        let isn = ClientSeq::new(segment.seq);
         let load = &mut replay.ledger.load;
-        let Admission { refused, copies } = self.shaping.admit(now, segment.tuple.source, load);
+        let admission = self.shaping.admit(now, segment.tuple.source, load);
+        self.begin_as(now, admission, segment, target, replay);
+    }
+
+    fn begin_as(
+        &mut self,
+        now: Instant,
+        admission: Admission,
+        segment: &Segment<'_>,
+        target: Endpoint,
+        replay: &mut Replay,
+    ) {
+        let Admission { refused, copies } = admission;
+        let isn = ClientSeq::new(segment.seq);
         let phase = match refused {
             None | Some(DropReason::Paused) => Phase::Streaming(Reassembly::new(isn + 1)),
             Some(reason) => Phase::Ignored {
@@ -75,13 +87,25 @@ impl Capture {
         target: Endpoint,
         replay: &mut Replay,
     ) {
-        let Admission { refused, copies } = match replay.config.only_complete {
+        let admission = match replay.config.only_complete {
             true => self.shaping.leave_out(DropReason::MidStreamRefused),
             false => {
                 let load = &mut replay.ledger.load;
                 self.shaping.admit(now, segment.tuple.source, load)
             }
         };
+        self.join_as(now, admission, segment, target, replay);
+    }
+
+    fn join_as(
+        &mut self,
+        now: Instant,
+        admission: Admission,
+        segment: &Segment<'_>,
+        target: Endpoint,
+        replay: &mut Replay,
+    ) {
+        let Admission { refused, copies } = admission;
         let phase = match refused {
             None | Some(DropReason::Paused) => Phase::AwaitingBoundary { next: None },
             Some(reason) => Phase::Ignored { reason, next: None },
@@ -96,6 +120,47 @@ impl Capture {
         };
         let place = self.insert(now, beginning, replay);
         self.known_segment(now, place, segment, replay);
+    }
+
+    /// A connection of this replay itself, captured again: it is looked at no further.
+    pub(super) fn leave_own(
+        &mut self,
+        now: Instant,
+        place: Option<u32>,
+        segment: &Segment<'_>,
+        target: Endpoint,
+        replay: &mut Replay,
+    ) {
+        if let Some(place) = place {
+            let connection = &mut self.connections[place as usize];
+            let is_own = matches!(
+                connection.phase,
+                Phase::Ignored {
+                    reason: DropReason::OwnReplay,
+                    ..
+                }
+            );
+            if is_own && connection.isn == Some(ClientSeq::new(segment.seq)) {
+                connection.last_seen_at = now;
+                return;
+            }
+            if !is_own {
+                // The client's own connection of this very tuple goes on.
+                replay.ledger.capture.own_replay += 1;
+                return;
+            }
+            self.abandon(now, place, replay);
+        }
+        replay.ledger.capture.own_replay += 1;
+        if self.is_full(replay) {
+            return self.refuse(segment, &mut replay.ledger);
+        }
+        let admission = self.shaping.leave_out(DropReason::OwnReplay);
+        if segment.flags.contains(TcpFlags::SYN) {
+            self.begin_as(now, admission, segment, target, replay);
+        } else {
+            self.join_as(now, admission, segment, target, replay);
+        }
     }
 
     fn insert(&mut self, now: Instant, beginning: Beginning, replay: &mut Replay) -> u32 {

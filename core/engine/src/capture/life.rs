@@ -100,14 +100,29 @@ impl Capture {
         settle_slots(&mut connection, ledger);
     }
 
+    /// The capture has come to its end and begins again: holes are permanent, and each connection
+    /// is over once its last request is answered.
+    pub(crate) fn end_round(&mut self, now: Instant, replay: &mut Replay) {
+        for place in self.places() {
+            while self.connections[place as usize].gap_since().is_some() {
+                self.give_up_gap(now, place, replay);
+            }
+            let connection = &self.connections[place as usize];
+            let live: SmallVec<[_; 1]> = live_sessions(connection).collect();
+            for key in live {
+                replay.finish_answered(now, key);
+            }
+            self.forget(place, &mut replay.ledger);
+        }
+    }
+
+    fn places(&self) -> Vec<u32> {
+        (self.connections.iter().map(|(place, _)| place as u32)).collect()
+    }
+
     /// Takes no more segments: what waits for a hole to be filled is dropped. Sessions go on.
     pub(crate) fn close(&mut self, replay: &mut Replay) {
-        let places: Vec<u32> = self
-            .connections
-            .iter()
-            .map(|(place, _)| place as u32)
-            .collect();
-        for place in places {
+        for place in self.places() {
             self.flush_held(place, DropReason::ShutDown, &mut replay.ledger);
             self.forget(place, &mut replay.ledger);
         }

@@ -78,6 +78,10 @@ impl Replay {
             return;
         }
         let (_, mut session) = self.sessions.remove(key.place() as usize);
+        match session.registration(key) {
+            Some(mirror) => (self.own).mirror_ended(mirror.tuple.source, mirror.iss),
+            None => self.own.socket_ended(session.tuple()),
+        }
         if self.config.upstream == Upstream::Raw {
             self.allocator.release(session.tuple());
             self.notices

@@ -1,7 +1,7 @@
 //! What comes back on the way to the target: intercept's replies and confirmations, and what
 //! happened to kernel connections.
 
-use tcpcopy_packet::Segment;
+use tcpcopy_packet::{FourTuple, Segment};
 
 use super::{Notice, Replay, SessionKey};
 use crate::channel::Request;
@@ -79,6 +79,10 @@ impl Replay {
     fn kernel_event(&mut self, now: Instant, event: UpstreamEvent) {
         let (key, event) = match event {
             UpstreamEvent::Connecting { session, source } => {
+                if let Some(connecting) = self.session_mut(session) {
+                    let target = connecting.tuple().destination;
+                    self.own.socket_opened(now, FourTuple::new(source, target));
+                }
                 (session, SocketEvent::Connecting(source))
             }
             UpstreamEvent::Connected(session) => (session, SocketEvent::Connected),
