@@ -175,3 +175,20 @@ fn no_way_to_the_target() {
         }
     });
 }
+
+#[test]
+fn the_target_does_not_answer() {
+    with_few_ports(|| {
+        fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1").unwrap();
+        let listener = listener();
+        let target = listener.local_addr().unwrap();
+        // Room for one connection that nobody accepts; who comes later is ignored.
+        rustix::net::listen(&listener, 0).unwrap();
+        let mut client = Client::new();
+        client.connect(0, target);
+        client.until(0, |account| account.story == ["connected"]);
+        assert_eq!(client.failure_of(1, target), SocketFailure::TimedOut);
+        assert_eq!(client.of(1).story, ["failed"]);
+        assert_eq!(client.sockets.len(), 1);
+    });
+}
