@@ -9,9 +9,11 @@
 //! - [`frame`]: link-layer frames of every kind down to the segment
 //! - [`tunnel`]: both ends of the tunnel
 //! - [`journal`]: intercept's journal
+//! - [`capture_file`]: capture files of every format
 
 #![forbid(unsafe_code)]
 
+pub mod capture_file;
 pub mod frame;
 pub mod journal;
 pub mod packet;
@@ -41,6 +43,11 @@ pub const TARGETS: &[Target] = &[
         name: "journal",
         run: journal::run,
         seeds: journal::seeds,
+    },
+    Target {
+        name: "capture_file",
+        run: capture_file::run,
+        seeds: capture_file::seeds,
     },
 ];
 

@@ -35,7 +35,12 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("xtask", &["tcpcopy-lab"]),
     (
         "tcpcopy-fuzz",
-        &["intercept-lib", "tcpcopy-engine", "tcpcopy-packet"],
+        &[
+            "intercept-lib",
+            "tcpcopy-engine",
+            "tcpcopy-net",
+            "tcpcopy-packet",
+        ],
     ),
 ];
 
