@@ -2,15 +2,14 @@
 
 use std::net::IpAddr;
 
-use tcpcopy_engine::{EngineConfig, Mapping};
+use tcpcopy_engine::{EngineConfig, Mapping, Upstream};
 use tcpcopy_packet::Endpoint;
 
 use crate::config::Lane;
 use crate::error::StartError;
 
-/// Refuses a target that is an origin, and addresses between which no packet can travel.
-///
-/// `local_addresses` are those of this host: an origin without an address is any of them.
+/// Refuses addresses between which no packet can travel, and sources that are not this host's, of
+/// which `local_addresses` are all.
 ///
 /// # Errors
 /// [`StartError`] for the first mapping that can't or must not work.
@@ -21,10 +20,16 @@ pub fn check(
 ) -> Result<(), StartError> {
     let mappings = || lanes.iter().flat_map(|lane| &lane.mappings);
     for mapping in mappings() {
-        if is_origin(mappings(), mapping.target, local_addresses) {
-            return Err(StartError::TargetIsOrigin(mapping.target));
+        if config.upstream == Upstream::Raw {
+            check_loopback(mapping, config)?;
         }
-        check_loopback(mapping, config)?;
+    }
+    if config.upstream == Upstream::Socket {
+        let mut sources = config.client_pool.iter();
+        if let Some(other) = sources.find(|address| !is_ours(**address, local_addresses)) {
+            return Err(StartError::NotOurAddress(*other));
+        }
+        return Ok(());
     }
     if let Some(address) = config.localhost_replacement {
         let fits = |mapping: &Mapping| mapping.target.address.is_ipv4() == address.is_ipv4();
@@ -33,6 +38,20 @@ pub fn check(
         }
     }
     Ok(())
+}
+
+/// Refuses a target that is an origin: what it is sent would be captured and sent again. An origin
+/// without an address is any of `local_addresses`, those of this host.
+///
+/// # Errors
+/// [`StartError::TargetIsOrigin`] for the first.
+pub fn check_origins(lanes: &[Lane], local_addresses: &[IpAddr]) -> Result<(), StartError> {
+    let mappings = || lanes.iter().flat_map(|lane| &lane.mappings);
+    let mut targets = mappings().map(|mapping| mapping.target);
+    match targets.find(|target| is_origin(mappings(), *target, local_addresses)) {
+        Some(target) => Err(StartError::TargetIsOrigin(target)),
+        None => Ok(()),
+    }
 }
 
 /// Whether one of the mappings captures what is sent to `target`: it must not be sent to.
@@ -51,8 +70,12 @@ fn receives(mapping: &Mapping, target: Endpoint, local_addresses: &[IpAddr]) -> 
     mapping.origin_port == target.port
         && match mapping.origin_address {
             Some(origin) => origin == address,
-            None => address.is_loopback() || local_addresses.contains(&address),
+            None => is_ours(address, local_addresses),
         }
+}
+
+fn is_ours(address: IpAddr, local_addresses: &[IpAddr]) -> bool {
+    address.is_loopback() || local_addresses.contains(&address)
 }
 
 /// Packets between a loopback address and any other are dropped by the kernel.

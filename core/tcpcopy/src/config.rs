@@ -9,9 +9,12 @@ use std::time::Duration;
 use crate::checks;
 use crate::error::StartError;
 use crate::host::Resolve;
-use crate::options::{LogFormat, LogLevel, Options};
+use crate::options::{LogFormat, LogLevel, Options, UpstreamKind};
+use crate::player::Schedule;
 use crate::pool::parse_pool;
-use tcpcopy_engine::{EngineConfig, Mapping, RttPolicy, Selection};
+use crate::proxy_protocol::ProxyProtocol;
+use crate::sources::{Sources, is_file, sources};
+use tcpcopy_engine::{EngineConfig, Mapping, RttPolicy, Selection, Upstream};
 
 pub use self::lanes::{Intercept, Lane, MOST_INTERCEPTS, MOST_LANES};
 use self::lanes::{check_key, intercepts, lanes};
@@ -29,8 +32,16 @@ pub struct Config {
     pub engine: EngineConfig,
     /// The targets and the ways to them; at least one.
     pub lanes: Vec<Lane>,
-    /// What is captured.
+    /// Where packets come from.
+    pub sources: Sources,
+    /// How they are captured on devices.
     pub capture: Capture,
+    /// How they are played from files.
+    pub schedule: Schedule,
+    /// What tells the target the real client, for sockets.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Processor time allowed, in per cent of one processor.
+    pub cpu_percent: Option<u32>,
     /// Tunnel connections of a shard to each intercept (`-C`).
     pub tunnels: usize,
     /// File with the tunnel's key.
@@ -62,8 +73,6 @@ pub struct Config {
 /// What is captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// Device names; empty for all.
-    pub devices: Vec<String>,
     /// The user's own filter, in pcap-filter syntax.
     pub filter: Option<String>,
     /// Ring of each shard, in bytes.
@@ -111,22 +120,28 @@ impl Config {
     /// # Errors
     /// [`StartError`] for the first thing that is wrong.
     pub fn from_options(options: Options, host: Surroundings<'_>) -> Result<Self, StartError> {
+        let sources = sources(&options.input, host.devices, is_file)?;
         let engine = engine_config(&options)?;
         let mut lanes = lanes(&options, &engine, host.resolve)?;
         checks::check(&lanes, &engine, host.local_addresses)?;
-        for lane in &mut lanes {
-            lane.intercepts = intercepts(&options, &lane.mappings, host.resolve)?;
-            check_key(&options, &lane.intercepts)?;
+        if matches!(sources, Sources::Devices(_)) {
+            checks::check_origins(&lanes, host.local_addresses)?;
         }
-        let devices = devices(options.device, host.devices)?;
-        if options.promiscuous && devices.is_empty() {
+        if engine.upstream == Upstream::Raw {
+            for lane in &mut lanes {
+                lane.intercepts = intercepts(&options, &lane.mappings, host.resolve)?;
+                check_key(&options, &lane.intercepts)?;
+            }
+        }
+        if options.promiscuous && sources == Sources::Devices(Vec::new()) {
             return Err(StartError::PromiscuousOnAny);
         }
         let daemon_log = || options.daemon.then(|| PathBuf::from(DAEMON_LOG_FILE));
         let log_file = options.log_file.clone().or_else(daemon_log);
         Ok(Self {
+            sources,
+            schedule: options.play.schedule(),
             capture: Capture {
-                devices,
                 filter: options.filter,
                 ring_bytes: options.ring_mb as usize * 1024 * 1024,
                 snaplen: options.snaplen,
@@ -134,6 +149,8 @@ impl Config {
             },
             engine,
             lanes,
+            proxy_protocol: options.proxy_protocol,
+            cpu_percent: options.cpu_percent,
             tunnels: usize::from(options.tunnels),
             key_file: options.key_file,
             survive_loss: options.lonely,
@@ -183,6 +200,7 @@ fn engine_config(options: &Options) -> Result<EngineConfig, StartError> {
         .idle_timeout_s
         .unwrap_or(options.session_timeout_s + IDLE_BEYOND_SESSION_TIMEOUT_S);
     Ok(EngineConfig {
+        upstream: upstream(options)?,
         copies: options.copies,
         port_shift: options.port_shift,
         selection: selection(options),
@@ -205,6 +223,20 @@ fn engine_config(options: &Options) -> Result<EngineConfig, StartError> {
     })
 }
 
+/// The upstream asked for; without a word of it, what the other options mean.
+fn upstream(options: &Options) -> Result<Upstream, StartError> {
+    let names_intercept = !options.intercept.is_empty();
+    match options.upstream {
+        Some(UpstreamKind::Socket) if names_intercept => Err(StartError::InterceptForSockets),
+        Some(UpstreamKind::Socket) => Ok(Upstream::Socket),
+        None if !names_intercept => Ok(Upstream::Socket),
+        Some(UpstreamKind::Raw) | None => match options.proxy_protocol {
+            Some(_) => Err(StartError::ProxyProtocolRaw),
+            None => Ok(Upstream::Raw),
+        },
+    }
+}
+
 fn selection(options: &Options) -> Selection {
     match (options.gradual_s, options.percent) {
         (Some(seconds), _) => Selection::Ramp {
@@ -212,33 +244,6 @@ fn selection(options: &Options) -> Selection {
         },
         (None, Some(percent)) if percent < 100.0 => Selection::Percent(percent),
         (None, _) => Selection::All,
-    }
-}
-
-/// The devices of `-i`; `any` among them means all.
-fn devices(names: Vec<String>, present: &[String]) -> Result<Vec<String>, StartError> {
-    if names.iter().any(|name| name == "any") {
-        return Ok(Vec::new());
-    }
-    let mut devices: Vec<String> = Vec::new();
-    for name in names {
-        if !present.contains(&name) {
-            return Err(no_device(name, present));
-        }
-        if !devices.contains(&name) {
-            devices.push(name);
-        }
-    }
-    Ok(devices)
-}
-
-fn no_device(name: String, present: &[String]) -> StartError {
-    match std::fs::metadata(&name) {
-        Ok(metadata) if metadata.is_file() => StartError::CaptureFile(name),
-        _ => StartError::NoDevice {
-            name,
-            present: present.join(", "),
-        },
     }
 }
 

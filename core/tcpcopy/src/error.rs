@@ -8,7 +8,9 @@ use tcpcopy_packet::Endpoint;
 
 use crate::config::{MOST_INTERCEPTS, MOST_LANES};
 use crate::host::HostError;
+use crate::player::PlayerError;
 use crate::pool::PoolError;
+use crate::sources::SourcesError;
 use crate::transfer::TransferError;
 
 /// What stands between the message and the hint.
@@ -24,6 +26,12 @@ pub enum StartError {
     /// `-c` can't be understood.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// `-i` can't be understood.
+    #[error(transparent)]
+    Sources(#[from] SourcesError),
+    /// Capture files can't be played.
+    #[error(transparent)]
+    Player(#[from] PlayerError),
     /// An item of `-s` can't be understood.
     #[error("'{item}' in -s is wrong: {source}")]
     Intercept {
@@ -64,6 +72,20 @@ pub enum StartError {
     /// More targets of the same traffic than make sense.
     #[error("-x sends the same traffic to {0} targets; at most {MOST_LANES} are supported")]
     TooManyTargets(usize),
+    /// `-s` with ordinary connections, whose answers come back by themselves.
+    #[error("-s names an intercept, and --upstream socket needs none")]
+    InterceptForSockets,
+    /// A header that only a connection of our own could begin with.
+    #[error(
+        "--proxy-protocol tells the target the real client, and --upstream raw speaks in its name"
+    )]
+    ProxyProtocolRaw,
+    /// An address to connect from that this host has not.
+    #[error("connections can't be made from {0}: it is no address of this host")]
+    NotOurAddress(IpAddr),
+    /// The kernel's connections can't be waited for.
+    #[error("can't open the connections to the target: {0}")]
+    Sockets(String),
     /// The copy would go to production.
     #[error(
         "the target {0} is an origin itself: its traffic would be copied to it again, and \
@@ -82,17 +104,6 @@ pub enum StartError {
          the host"
     )]
     LoopbackClients(Endpoint),
-    /// `-i` names a capture file.
-    #[error("'{0}' in -i is a file; traffic is captured on devices")]
-    CaptureFile(String),
-    /// `-i` names no device.
-    #[error("there is no device '{name}'; the devices are {present}")]
-    NoDevice {
-        /// The name given.
-        name: String,
-        /// Those that exist.
-        present: String,
-    },
     /// No key for a tunnel that others can reach.
     #[error(
         "intercept at {0} is reached over the network, and there is no key: anyone could pose as it"
@@ -188,6 +199,8 @@ impl StartError {
         let hint = match self {
             Self::Transfer(error) => error.hint(),
             Self::Pool(error) => error.hint(),
+            Self::Sources(error) => error.hint(),
+            Self::Player(error) => error.hint(),
             Self::Intercept { .. } => "write HOST[:PORT], for example 10.0.0.9 or 10.0.0.9:36524",
             Self::TooManyIntercepts(_) => "start several tcpcopy, each with its own -x and -s",
             Self::LocalhostAddress(_) => "write for example -H 10.0.0.1",
@@ -197,6 +210,12 @@ impl StartError {
             }
             Self::LocalhostFamily(_) => "give -H an address of the targets' family",
             Self::TooManyTargets(_) => "start several tcpcopy, each with a part of the targets",
+            Self::InterceptForSockets => "leave out -s, or --upstream socket",
+            Self::ProxyProtocolRaw => "leave out --proxy-protocol, or -s and --upstream raw",
+            Self::NotOurAddress(_) => {
+                "give -c addresses that 'ip address' shows, or use --upstream raw"
+            }
+            Self::Sockets(_) => return None,
             Self::TargetIsOrigin(_) => {
                 "name a server under test as the target, or, where the origin is another host, \
                  name it: -x ORIGIN:PORT-TARGET:PORT"
@@ -206,8 +225,6 @@ impl StartError {
                  clients only: -x 127.0.0.1:80-127.0.0.1:8080"
             }
             Self::LoopbackClients(_) => "give them an address that can leave: -H ADDRESS",
-            Self::CaptureFile(_) => "name a device, for example -i eth0",
-            Self::NoDevice { .. } => "name one of these, or leave -i out to capture on all",
             Self::NoKey(_) => {
                 "make a key with 'intercept --generate-key' and give it to both with --key-file, \
                  or allow a tunnel open to everyone with --insecure on both"

@@ -5,10 +5,13 @@
 //! [`crate::config`]'s business.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use tcpcopy_engine::{Latency, RateLimit};
 
+use crate::player::{Schedule, Speed, TimePoint, parse_speed, parse_time_point};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::shaping::{DEFAULT_RAMP_S, parse_copies, parse_latency, parse_percent, parse_rate};
 
 /// Port at which intercept listens, unless told otherwise.
@@ -35,6 +38,8 @@ const MOST_SECONDS: i64 = 7 * 24 * 3600;
 
 /// Heading in the help.
 const CAPTURE: &str = "What is captured";
+/// Heading in the help.
+const FILES: &str = "How capture files are played";
 /// Heading in the help.
 const REPLAY: &str = "What is replayed";
 /// Heading in the help.
@@ -63,10 +68,15 @@ pub struct Options {
     )]
     pub transfer: Vec<String>,
 
-    /// Devices to capture on, with commas, or any for all. Default: any
-    #[arg(help_heading = CAPTURE, short = 'i', long, value_name = "DEVICE,...",
+    /// Devices to capture on, with commas, or any for all; or capture files to replay (pcap or
+    /// pcapng, gzip or zstd of either, - for standard input), merged by time. Default: any
+    #[arg(help_heading = CAPTURE, short = 'i', long = "input", value_name = "DEVICE|FILE,...",
           value_delimiter = ',')]
-    pub device: Vec<String>,
+    pub input: Vec<String>,
+
+    /// How capture files are played.
+    #[command(flatten)]
+    pub play: PlayOptions,
 
     /// Narrows what is captured further, in pcap-filter syntax. Default: all that -x names
     #[arg(help_heading = CAPTURE, short = 'F', long, value_name = "EXPRESSION")]
@@ -122,7 +132,8 @@ pub struct Options {
     #[arg(help_heading = REPLAY, short = 'H', long, value_name = "ADDRESS")]
     pub localhost_address: Option<String>,
 
-    /// Addresses that replace the clients' own, as a list of addresses, a.b.c.x (.1 to .254) or
+    /// Addresses that replace the clients' own, or for --upstream socket those of this host that
+    /// connections are made from, as a list of addresses, a.b.c.x (.1 to .254) or
     /// networks such as 10.1.2.0/24 (without its network and broadcast address); at most 65536.
     /// Default: clients keep theirs
     #[arg(help_heading = REPLAY, short = 'c', long, value_name = "ADDRESS,...",
@@ -178,6 +189,23 @@ pub struct Options {
     /// Seed of all that is random, to repeat a run. Default: another each time
     #[arg(help_heading = MANNER, long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+
+    /// How bytes travel: socket uses ordinary connections of this host and needs nothing else on any
+    /// host; raw sends packets in each client's own name and needs intercept. Default: raw with -s,
+    /// else socket
+    #[arg(help_heading = MANNER, long, value_name = "KIND", value_enum)]
+    pub upstream: Option<UpstreamKind>,
+
+    /// Tells the target the real client, with a PROXY protocol header before each connection's
+    /// bytes; for --upstream socket. Default: none
+    #[arg(help_heading = MANNER, long, value_name = "VERSION", value_enum)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+
+    /// Processor time this program may use, in per cent of one processor, 1 to 100 for each shard;
+    /// what it can't do in that is left out by name. Default: no bound
+    #[arg(help_heading = MANNER, long, value_name = "PERCENT",
+          value_parser = clap::value_parser!(u32).range(1..=100 * MOST_SHARDS))]
+    pub cpu_percent: Option<u32>,
 
     /// Where intercept runs: HOST[:PORT], several with commas; every session is registered with all
     /// of them, and all of them must be there. Default: at each target's address
@@ -268,6 +296,58 @@ pub struct Options {
     help: Option<bool>,
 }
 
+/// How capture files are played.
+#[derive(Args, Clone, Debug)]
+pub struct PlayOptions {
+    /// How many times as fast as captured, 0.1 to 100, or max for as fast as the target takes it
+    #[arg(help_heading = FILES, short = 'a', long = "speed", value_name = "TIMES|max",
+          default_value = "1", value_parser = parse_speed)]
+    pub speed: Speed,
+
+    /// Shortens gaps in the captured traffic that are longer than so many ms to that. Default: gaps
+    /// stay
+    #[arg(help_heading = FILES, short = 'I', long, value_name = "MS")]
+    pub idle_cut_ms: Option<u32>,
+
+    /// Plays the files so often
+    #[arg(help_heading = FILES, short = 'T', long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+
+    /// First moment to play: RFC 3339, or seconds since the begin of the files. Default: their begin
+    #[arg(help_heading = FILES, long, value_name = "TIME",
+          value_parser = |text: &str| parse_time_point("--from", text))]
+    pub from: Option<TimePoint>,
+
+    /// Last moment to play, as --from. Default: their end
+    #[arg(help_heading = FILES, long, value_name = "TIME",
+          value_parser = |text: &str| parse_time_point("--until", text))]
+    pub until: Option<TimePoint>,
+}
+
+impl PlayOptions {
+    /// When packets are due.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            speed: self.speed,
+            idle_cut: self.idle_cut_ms.map(|ms| Duration::from_millis(ms.into())),
+            rounds: self.rounds,
+            from: self.from,
+            until: self.until,
+        }
+    }
+}
+
+/// How bytes travel to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UpstreamKind {
+    /// Packets in each client's own name; intercept catches the answers.
+    Raw,
+    /// Ordinary connections of this host.
+    Socket,
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -327,7 +407,7 @@ mod tests {
             assert!(argument.get_help().is_some(), "{argument:?}");
             letters.extend(argument.get_short());
         }
-        for letter in "xHcspiFBSnfrgmMDRtkClPdOWLvh".chars() {
+        for letter in "xHcspiaITFBSnfrgmMDRtkClPdOWLvh".chars() {
             assert!(letters.contains(&letter), "-{letter} is missing");
         }
     }
@@ -380,7 +460,7 @@ mod tests {
         let options = parse("-x 80-a:80,81-a:81 -x 82-b:82 -s a,b:1 -i eth0,eth1").unwrap();
         assert_eq!(options.transfer, ["80-a:80", "81-a:81", "82-b:82"]);
         assert_eq!(options.intercept, ["a", "b:1"]);
-        assert_eq!(options.device, ["eth0", "eth1"]);
+        assert_eq!(options.input, ["eth0", "eth1"]);
     }
 
     #[test]

@@ -303,6 +303,12 @@ impl Player {
         }
     }
 
+    /// How fast it plays.
+    #[must_use]
+    pub fn speed(&self) -> Speed {
+        self.speed
+    }
+
     /// How far it is behind the schedule at this moment; zero at [`Speed::Max`], which has none.
     #[must_use]
     pub fn behind(&self, now: Instant) -> Duration {

@@ -1,5 +1,7 @@
 //! The final balance: a table for people, and JSON for programs.
 
+mod load;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tcpcopy_engine::{Account, DropReason, Row};
 
+pub use self::load::{AskedAndAchieved, DelayReport, LoadReport, RateReport};
 use crate::error::StartError;
 use crate::process::Usage;
 use crate::statistics::{Figures, Snapshot, bytes};
@@ -45,6 +48,8 @@ pub struct Report {
     pub bytes: AccountReport,
     /// The same for each target, or group of targets that share out the traffic between them.
     pub targets: Vec<TargetReport>,
+    /// What the options that shape the load asked for, and what came of it.
+    pub load: LoadReport,
     /// What the capture brought, drops of the kernel included.
     pub capture: BTreeMap<String, u64>,
     /// What went to the target and what came back.
@@ -103,6 +108,8 @@ pub struct TargetReport {
     pub requests: AccountReport,
     /// Bytes of the clients' streams.
     pub bytes: AccountReport,
+    /// As in [`LoadReport::send_delay`].
+    pub send_delay: DelayReport,
     /// What went to the target and what came back.
     pub upstream: BTreeMap<String, u64>,
 }
@@ -117,6 +124,7 @@ impl TargetReport {
             connections: (&ledger.connections).into(),
             requests: (&ledger.requests).into(),
             bytes: (&ledger.bytes).into(),
+            send_delay: DelayReport::new(&figures.send_delay),
             upstream: by_name(ledger.upstream.rows()),
         }
     }
@@ -201,6 +209,7 @@ impl Report {
             targets: lanes
                 .map(|(target, figures)| TargetReport::new(target, figures))
                 .collect(),
+            load: LoadReport::new(&total),
             capture: by_name(ledger.capture.rows()),
             upstream: by_name(ledger.upstream.rows()),
             send_errors: by_name(ledger.send_errors.rows()),
@@ -239,6 +248,8 @@ impl Report {
             title,
             [&self.connections, &self.requests, &self.bytes],
         );
+        text.push('\n');
+        text.push_str(&self.load.lines());
         text.push_str(&self.summary());
         text
     }
@@ -247,8 +258,7 @@ impl Report {
         let count = |map: &BTreeMap<String, u64>, name| map.get(name).copied().unwrap_or(0);
         let unsent: u64 = self.send_errors.values().sum();
         format!(
-            "\n\
-             loss rate    {:.4} % ({} of {} requests did not reach the target; {} were answered)\n\
+            "loss rate    {:.4} % ({} of {} requests did not reach the target; {} were answered)\n\
              capture      {} packets, {} dropped by the kernel\n\
              sent         {} packets, {} segments sent again, {} packets refused by the kernel\n\
              sessions     {} at most at once; intercept lost {} times\n\

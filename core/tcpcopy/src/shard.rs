@@ -12,21 +12,26 @@
 //! when nothing is left to do.
 
 mod capture;
+mod files;
 mod lane;
+mod source;
+mod throttle;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tcpcopy_engine::{SessionRecord, ShutDown};
+use tcpcopy_engine::{SessionRecord, ShutDown, Tuning};
 
 use crate::statistics::Snapshot;
 use crate::wake::clear;
-use capture::CaptureSource;
 pub use lane::{INTERCEPT_GRACE, LaneParts, Loss, UpstreamParts};
 use lane::{Lane, Next};
+use source::Source;
+pub use source::SourceParts;
+use throttle::Throttle;
 
 /// While no captured bytes wait for a target, a turn begins at most so often: what comes within a
 /// pause is handled in one turn, for one wake-up. As long as the kernel's own batches of captured
@@ -35,8 +40,12 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Longest sleep, so that a missed wake-up could never stop a shard for good.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How long what was read of files may take to be delivered: as long as the target goes on answering.
+/// One that does not is given up session by session (`-t`).
+const FILE_PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What the main thread asks of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Command {
     /// Tell the figures.
     Report,
@@ -44,6 +53,8 @@ pub enum Command {
     Drain(Duration),
     /// Drop what is left.
     Stop,
+    /// Replay more or less from now on.
+    Tune(Tuning),
 }
 
 /// Why a shard's loop has ended.
@@ -67,22 +78,26 @@ struct Clock {
 /// A shard, ready to run on its thread.
 #[derive(Debug)]
 pub struct Shard {
-    capture: CaptureSource,
+    source: Source,
     lanes: Vec<Lane>,
+    throttle: Option<Throttle>,
     commands: Receiver<Command>,
     /// Readable when there are commands.
     wake: OwnedFd,
     /// Where the engines' time begins.
     epoch: Instant,
+    is_ending: bool,
 }
 
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Its rings, one for each device.
-    pub rings: Vec<tcpcopy_net::ring::CaptureRing>,
+    /// Where its packets come from.
+    pub source: SourceParts,
     /// Its lanes, one for each target that gets the same traffic as another.
     pub lanes: Vec<LaneParts>,
+    /// Processor seconds it may use in a second; `None` for all it can get.
+    pub cpu_share: Option<f64>,
     /// Where commands come from.
     pub commands: Receiver<Command>,
     /// Readable when there are commands.
@@ -94,11 +109,13 @@ impl Shard {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self {
-            capture: CaptureSource::new(parts.rings),
+            source: Source::new(parts.source),
             lanes: parts.lanes.into_iter().map(Lane::new).collect(),
+            throttle: parts.cpu_share.map(Throttle::new),
             commands: parts.commands,
             wake: parts.wake,
             epoch: Instant::now(),
+            is_ending: false,
         }
     }
 
@@ -116,11 +133,11 @@ impl Shard {
         loop {
             let clock = self.clock();
             self.obey(clock, &mut report);
-            let more_captured = self.capture.read(&mut self.lanes, clock.time);
-            let mut next = match more_captured {
-                true => Next::More,
-                false => Next::Until(None),
-            };
+            let mut next = self.source.read(&mut self.lanes, clock);
+            if self.source.is_over() && !self.is_ending {
+                let deadline = clock.time + FILE_PATIENCE;
+                self.shut_down(clock, ShutDown::Drain { deadline });
+            }
             for lane in &mut self.lanes {
                 lane.read(clock, upstream_ready);
                 next = next.and(lane.write(clock));
@@ -128,8 +145,10 @@ impl Shard {
             if self.lanes.iter().all(Lane::has_ended) {
                 return self.end();
             }
-            if next != Next::More && !self.lanes.iter().any(Lane::is_hurried) {
-                self.pause();
+            self.keep_to_its_share(clock.time);
+            let may_wait = self.source.can_wait() && !self.lanes.iter().any(Lane::is_hurried);
+            if next != Next::More && may_wait {
+                self.pause(PAUSE);
             }
             // The turn and the pause have taken their time.
             let clock = self.clock();
@@ -142,9 +161,10 @@ impl Shard {
 
     /// The figures at this moment.
     pub fn snapshot(&mut self) -> Snapshot {
-        self.capture.count_ring_drops(&mut self.lanes);
+        self.source.count_drops(&mut self.lanes);
         Snapshot {
             lanes: self.lanes.iter().map(Lane::figures).collect(),
+            play: self.source.play_figures(Instant::now()),
         }
     }
 
@@ -156,6 +176,9 @@ impl Shard {
     }
 
     fn end(&mut self) -> End {
+        if let Some(problem) = self.source.take_problem() {
+            return End::Failed(problem);
+        }
         let loss = self.lanes.iter_mut().find_map(Lane::take_loss);
         loss.map_or(End::Stopped, End::InterceptLost)
     }
@@ -172,23 +195,46 @@ impl Shard {
                     self.shut_down(clock, ShutDown::Drain { deadline });
                 }
                 Command::Stop => self.shut_down(clock, ShutDown::Now),
+                Command::Tune(Tuning::Pause(is_paused))
+                    if self.source.pause(clock.now, is_paused) => {}
+                Command::Tune(tuning) => self.tune(clock.time, tuning),
             }
         }
     }
 
-    /// Takes what the rings hold, closes them, and ends the lanes.
+    fn tune(&mut self, time: tcpcopy_engine::Instant, tuning: Tuning) {
+        for lane in &mut self.lanes {
+            lane.engine.tune(time, tuning);
+        }
+    }
+
+    /// Sleeps off processor time beyond the share, and takes connections as long as it keeps up.
+    fn keep_to_its_share(&mut self, time: tcpcopy_engine::Instant) {
+        let Some(throttle) = &mut self.throttle else {
+            return;
+        };
+        let demand = throttle.check();
+        if let Some(admission) = demand.admission {
+            self.tune(time, Tuning::Admission(admission));
+        }
+        if !demand.sleep.is_zero() {
+            self.pause(demand.sleep);
+        }
+    }
+
+    /// Takes what has been captured, and no more, and ends the lanes.
     fn shut_down(&mut self, clock: Clock, how: ShutDown) {
-        self.capture.read(&mut self.lanes, clock.time);
-        self.capture.close(&mut self.lanes);
+        self.is_ending = true;
+        self.source.close(&mut self.lanes, clock);
         for lane in &mut self.lanes {
             lane.engine.shut_down(clock.time, how);
         }
     }
 
     /// Lets a moment pass that only a command can cut short.
-    fn pause(&self) {
+    fn pause(&self, length: Duration) {
         let mut fds = [PollFd::new(&self.wake, PollFlags::IN)];
-        let timeout = Timespec::try_from(PAUSE).ok();
+        let timeout = Timespec::try_from(length).ok();
         // Whatever ends the pause early, the loop looks at everything next.
         let _ = poll(&mut fds, timeout.as_ref());
     }
@@ -202,9 +248,7 @@ impl Shard {
             .fold(limit.min(LONGEST_SLEEP), Duration::min);
         let mut fds = Vec::with_capacity(8);
         fds.push(PollFd::new(&self.wake, PollFlags::IN));
-        for ring in self.capture.rings() {
-            fds.push(PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN));
-        }
+        self.source.interests(&mut fds);
         let first_upstream = fds.len();
         for lane in &self.lanes {
             lane.interests(&mut fds);
@@ -223,7 +267,7 @@ impl Shard {
             clear(&self.wake);
         }
         if ring_failed {
-            self.capture.look_at_devices();
+            self.source.look_at_devices();
         }
         Ok(upstream_ready)
     }

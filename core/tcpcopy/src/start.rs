@@ -1,40 +1,34 @@
 //! Everything opened in the right order: what may be refused first, what captures last, and the
 //! privileges dropped before the first thread runs.
 
+mod source;
+mod upstream;
+
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use intercept_lib::tunnel::Security;
-use tcpcopy_engine::{Engine, EngineConfig, Mapping, Ownership};
+use tcpcopy_engine::{Engine, EngineConfig, Ownership, Upstream};
 use tcpcopy_net::NetError;
-use tcpcopy_net::filter::{CaptureFilter, Directions, FilterError, OriginFilter};
+use tcpcopy_net::filter::CaptureFilter;
 use tcpcopy_net::interfaces::{interfaces, local_addresses, route_mtu};
-use tcpcopy_net::raw::{RawConfig, RawSender};
-use tcpcopy_net::ring::{CaptureRing, RingConfig};
-use tcpcopy_net::shard::{ShardMap, shard_of};
+use tcpcopy_net::shard::shard_of;
 
 use crate::config::{Config, Lane, Surroundings};
 use crate::control::ControlSocket;
 use crate::daemon::{self, PidFile};
 use crate::error::StartError;
 use crate::host::system_resolver;
-use crate::key_file;
 use crate::logging::LogSink;
 use crate::options::Options;
 use crate::privileges::{self, Privileges};
 use crate::report::ReportFile;
-use crate::shard::{Command, LaneParts, Parts, Shard, UpstreamParts};
+use crate::shard::{Command, LaneParts, Parts, Shard, SourceParts, UpstreamParts};
 use crate::signals::Signals;
+use crate::sources::Sources;
 use crate::supervise::{Event, Events, News};
-use crate::tunnel::{Identity, Tunnel};
 use crate::wake::{self, Waker};
-
-/// How long to wait for every intercept at the start, without `-L`: enough for one that is started
-/// at the same moment.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The running program, as the main thread sees it.
 #[derive(Debug)]
@@ -82,10 +76,11 @@ impl ShardHandle {
 /// [`StartError`] for the first thing that is wrong; nothing runs then.
 pub fn start(options: Options) -> Result<Running, StartError> {
     let config = configure(options)?;
-    privileges::check_capabilities()?;
+    if needs_packets(&config) {
+        privileges::check_capabilities()?;
+    }
     let privileges = Privileges::choose(config.user.as_deref())?;
-    let security = security(config.key_file.as_deref())?;
-    let filter = filter(&config)?;
+    let filter = source::filter(&config)?;
     let mut pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
     let report = config.report.as_deref().map(ReportFile::open).transpose()?;
     let control = config
@@ -101,8 +96,8 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let seed = config
         .seed
         .unwrap_or_else(|| RandomState::new().hash_one(0));
-    let upstreams = upstreams(&config, &security)?;
-    let rings = rings(&config, &filter)?;
+    let mut upstreams = upstream::open(&config)?;
+    let sources = source::open(&config, &filter)?;
     if config.daemon {
         daemon::detach()?;
     }
@@ -110,35 +105,17 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         pid_file.write()?;
     }
     privileges.apply()?;
+    // Threads from here on.
+    upstream::follow_names(&config, &mut upstreams)?;
     log_start(&config, &filter, seed);
     let started = Instant::now();
     let (events, news) = Events::new()?;
     let mut shards = Vec::new();
-    for (number, (rings, upstreams)) in rings.into_iter().zip(upstreams).enumerate() {
+    for (number, (source, upstreams)) in sources.into_iter().zip(upstreams).enumerate() {
         let number = u16::try_from(number).expect("at most 64 shards");
-        let lanes = config.lanes.iter().zip(upstreams);
-        let lanes = lanes.map(|(lane, upstream)| LaneParts {
-            // All lanes make the same choices, so that their targets get the same traffic.
-            engine: Engine::new(
-                engine_config(&config, lane, number),
-                seed ^ u64::from(number),
-            ),
-            upstream,
-        });
-        let (commands, receiver) = mpsc::channel();
-        let (waker, wake) = wake::pair()?;
-        let shard = Shard::new(Parts {
-            rings,
-            lanes: lanes.collect(),
-            commands: receiver,
-            wake,
-        });
-        let thread = spawn(number, shard, news.clone())?;
-        shards.push(ShardHandle {
-            commands,
-            waker,
-            thread,
-        });
+        let source = source.play(lane_budget_bytes(&config))?;
+        let lanes = lanes(&config, number, upstreams, seed);
+        shards.push(start_shard(&config, number, source, lanes, &news)?);
     }
     Ok(Running {
         config,
@@ -153,6 +130,46 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     })
 }
 
+/// Whether packets are captured or sent, which takes a privilege.
+fn needs_packets(config: &Config) -> bool {
+    config.engine.upstream == Upstream::Raw || matches!(config.sources, Sources::Devices(_))
+}
+
+/// The lanes of a shard. All make the same choices, so that their targets get the same traffic.
+fn lanes(config: &Config, shard: u16, upstreams: Vec<UpstreamParts>, seed: u64) -> Vec<LaneParts> {
+    let lane = |(lane, upstream)| LaneParts {
+        engine: Engine::new(engine_config(config, lane, shard), seed ^ u64::from(shard)),
+        upstream,
+    };
+    config.lanes.iter().zip(upstreams).map(lane).collect()
+}
+
+fn start_shard(
+    config: &Config,
+    number: u16,
+    source: SourceParts,
+    lanes: Vec<LaneParts>,
+    news: &News,
+) -> Result<ShardHandle, StartError> {
+    let (commands, receiver) = mpsc::channel();
+    let (waker, wake) = wake::pair()?;
+    let shard = Shard::new(Parts {
+        source,
+        lanes,
+        cpu_share: config
+            .cpu_percent
+            .map(|percent| f64::from(percent) / 100.0 / f64::from(config.shards)),
+        commands: receiver,
+        wake,
+    });
+    let thread = spawn(number, shard, news.clone())?;
+    Ok(ShardHandle {
+        commands,
+        waker,
+        thread,
+    })
+}
+
 fn log_start(config: &Config, filter: &CaptureFilter, seed: u64) {
     let targets: Vec<String> = config.lanes.iter().map(Lane::name).collect();
     let intercepts = config.lanes.iter().flat_map(|lane| &lane.intercepts);
@@ -160,7 +177,8 @@ fn log_start(config: &Config, filter: &CaptureFilter, seed: u64) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         filter = filter.expression(),
-        devices = ?config.capture.devices,
+        sources = ?config.sources,
+        upstream = ?config.engine.upstream,
         ?targets,
         ?intercepts,
         shards = config.shards,
@@ -188,56 +206,6 @@ fn configure(options: Options) -> Result<Config, StartError> {
     Config::from_options(options, surroundings)
 }
 
-/// The key, or that there is none: whether one is needed has been checked.
-fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
-    let Some(path) = key_file else {
-        return Ok(Security::Insecure);
-    };
-    key_file::read(path).map(Security::Key)
-}
-
-fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
-    let wrong = |error: FilterError| StartError::Filter(error.to_string());
-    let user_filter = config.capture.filter.as_deref();
-    // Alone first, so that stray brackets in it can't reach what is joined to it.
-    user_filter
-        .map(CaptureFilter::compile)
-        .transpose()
-        .map_err(wrong)?;
-    let conditions: Vec<String> = user_filter
-        .map(|text| format!("({text})"))
-        .into_iter()
-        .chain(not_our_own(config.mappings()))
-        .collect();
-    let conditions = conditions.join(" and ");
-    CaptureFilter::for_origins(&origins(config), Directions::ToOrigin, Some(&conditions))
-        .map_err(wrong)
-}
-
-/// Keeps replayed packets from being captured and replayed in turn, where they pass the capturing
-/// device, as on a mirror port, and any address that receives on the target's port is an origin.
-fn not_our_own<'a>(mappings: impl Iterator<Item = &'a Mapping> + Clone) -> Vec<String> {
-    let any_address_on = |port| {
-        mappings
-            .clone()
-            .any(|origin| origin.origin_address.is_none() && origin.origin_port == port)
-    };
-    let mut conditions: Vec<String> = mappings
-        .clone()
-        .map(|mapping| mapping.target)
-        .filter(|target| any_address_on(target.port))
-        .map(|target| {
-            format!(
-                "not (dst host {} and dst port {})",
-                target.address, target.port
-            )
-        })
-        .collect();
-    conditions.sort();
-    conditions.dedup();
-    conditions
-}
-
 /// The largest packet that `-M` and every route to a target of the lane allow, in bytes.
 fn mtu(config: &Config, lane: &Lane) -> u16 {
     let targets = lane.mappings.iter().map(|mapping| mapping.target.address);
@@ -246,26 +214,17 @@ fn mtu(config: &Config, lane: &Lane) -> u16 {
     routes.fold(config.engine.mtu, u16::min)
 }
 
-fn origins(config: &Config) -> Vec<OriginFilter> {
-    let mut origins: Vec<OriginFilter> = Vec::new();
-    for mapping in config.mappings() {
-        let origin = OriginFilter {
-            address: mapping.origin_address,
-            port: mapping.origin_port,
-        };
-        if !origins.contains(&origin) {
-            origins.push(origin);
-        }
-    }
-    origins
+/// Each engine's part of the memory budget.
+fn lane_budget_bytes(config: &Config) -> u64 {
+    let engines = u64::from(config.shards) * config.lanes.len() as u64;
+    config.engine.memory_budget_bytes / engines
 }
 
 fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
-    let engines = u64::from(config.shards) * config.lanes.len() as u64;
     EngineConfig {
         mappings: lane.mappings.clone(),
         mtu: mtu(config, lane),
-        memory_budget_bytes: config.engine.memory_budget_bytes / engines,
+        memory_budget_bytes: lane_budget_bytes(config),
         rate: (config.engine.rate).map(|rate| rate.divided(config.shards)),
         ownership: Ownership {
             shard,
@@ -274,79 +233,6 @@ fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
         },
         ..config.engine.clone()
     }
-}
-
-/// The way out of every lane of every shard.
-fn upstreams(config: &Config, security: &Security) -> Result<Vec<Vec<UpstreamParts>>, StartError> {
-    let instance = RandomState::new().hash_one(std::process::id());
-    let mut of_shards = Vec::new();
-    for shard in 0..config.shards {
-        let mut of_lanes = Vec::new();
-        for (index, lane) in config.lanes.iter().enumerate() {
-            // To intercept, each lane is a shard of its own: their sessions have nothing in common.
-            let number = usize::from(config.shards) * index + usize::from(shard);
-            let identity = Identity {
-                instance,
-                shard: u16::try_from(number).expect("at most 64 shards and 8 lanes"),
-                security: security.clone(),
-            };
-            of_lanes.push(UpstreamParts::Raw {
-                tunnel: tunnel(config, lane, &identity)?,
-                sender: sender(lane)?,
-                survive_loss: config.survive_loss,
-            });
-        }
-        of_shards.push(of_lanes);
-    }
-    Ok(of_shards)
-}
-
-/// The tunnels of a lane; without `-L` all of them up.
-fn tunnel(config: &Config, lane: &Lane, identity: &Identity) -> Result<Tunnel, StartError> {
-    let mut tunnel = Tunnel::new(&lane.intercepts, config.tunnels, identity, Instant::now());
-    if !config.survive_loss {
-        tunnel.connect(CONNECT_PATIENCE)?;
-    }
-    Ok(tunnel)
-}
-
-fn sender(lane: &Lane) -> Result<RawSender, StartError> {
-    let targets = || lane.mappings.iter().map(|mapping| mapping.target.address);
-    let raw = RawConfig {
-        ipv4: targets().any(|address| address.is_ipv4()),
-        ipv6: targets().any(|address| address.is_ipv6()),
-        ..RawConfig::default()
-    };
-    RawSender::open(&raw).map_err(|error| StartError::Sender(reason(&error)))
-}
-
-/// The rings of every shard, one for each device.
-fn rings(config: &Config, filter: &CaptureFilter) -> Result<Vec<Vec<CaptureRing>>, StartError> {
-    let map = ShardMap::new(config.shards, &origins(config), Directions::ToOrigin);
-    let mut of_shards: Vec<Vec<CaptureRing>> = (0..config.shards).map(|_| Vec::new()).collect();
-    let devices: Vec<Option<String>> = match config.capture.devices.as_slice() {
-        [] => vec![None],
-        named => named.iter().cloned().map(Some).collect(),
-    };
-    for device in devices {
-        let name = device.clone().unwrap_or_else(|| "any device".to_owned());
-        let ring_config = RingConfig {
-            device,
-            ring_bytes: config.capture.ring_bytes,
-            snaplen: config.capture.snaplen,
-            promiscuous: config.capture.promiscuous,
-            ..RingConfig::new(filter.clone())
-        };
-        let rings =
-            CaptureRing::open_sharded(&ring_config, &map).map_err(|error| StartError::Capture {
-                device: name,
-                reason: reason(&error),
-            })?;
-        for (of_shard, ring) in of_shards.iter_mut().zip(rings) {
-            of_shard.push(ring);
-        }
-    }
-    Ok(of_shards)
 }
 
 /// An error with its cause, on one line.
@@ -369,40 +255,4 @@ fn spawn(number: u16, mut shard: Shard, news: News) -> Result<JoinHandle<()>, St
             action: "start a thread",
             source,
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use tcpcopy_packet::Endpoint;
-
-    use super::*;
-
-    fn mapping(origin: Option<&str>, origin_port: u16, target: &str, port: u16) -> Mapping {
-        let address = |text: &str| text.parse().expect("an address");
-        let target = Endpoint::new(address(target), port);
-        Mapping {
-            origin_address: origin.map(address),
-            origin_port,
-            target,
-        }
-    }
-
-    #[test]
-    fn replayed_packets_are_not_captured_again() {
-        assert_eq!(
-            not_our_own(
-                [
-                    mapping(None, 80, "10.0.0.9", 80),
-                    mapping(None, 80, "fd00::9", 80),
-                    mapping(None, 81, "10.0.0.9", 8081),
-                    mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
-                ]
-                .iter()
-            ),
-            [
-                "not (dst host 10.0.0.9 and dst port 80)",
-                "not (dst host fd00::9 and dst port 80)",
-            ]
-        );
-    }
 }

@@ -1,14 +1,15 @@
 //! The figures of a run while it lasts: a line on a terminal, lines in the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tcpcopy_engine::{DropReason, Gauges, Ledger};
+use tcpcopy_engine::{DelayHistogram, DropReason, Gauges, Ledger};
 use tcpcopy_net::raw::SendCounters;
 
+use crate::player::{Lateness, Player, Progress, ReadCounters};
 use crate::tunnel::TunnelCounters;
 
 /// The figures of one lane at one moment, or a sum of such.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// The account of all that was captured; send errors and ring drops included.
     pub ledger: Ledger,
@@ -16,6 +17,8 @@ pub struct Figures {
     pub gauges: Gauges,
     /// Most sessions that lived at once; of a sum the sum of their maxima.
     pub sessions_high_water: u64,
+    /// How long requests waited before they left.
+    pub send_delay: DelayHistogram,
     /// Packets given to the kernel.
     pub sent: SendCounters,
     /// The tunnels; intercepts up are those of the shard that has the fewest.
@@ -27,6 +30,41 @@ pub struct Figures {
 pub struct Snapshot {
     /// Those of each lane, in the order of `-x`.
     pub lanes: Vec<Figures>,
+    /// Those of capture files.
+    pub play: Option<PlayFigures>,
+}
+
+/// How far the capture files are, and how late.
+#[derive(Clone, Debug)]
+pub struct PlayFigures {
+    /// How far.
+    pub progress: Progress,
+    /// How late.
+    pub lateness: Lateness,
+    /// What the files held beside the packets handed out.
+    pub read: ReadCounters,
+}
+
+impl PlayFigures {
+    /// Those of a player at a moment.
+    #[must_use]
+    pub fn new(player: &Player, now: Instant) -> Self {
+        Self {
+            progress: player.progress(now),
+            lateness: player.lateness().clone(),
+            read: player.counters(),
+        }
+    }
+
+    /// Adds another shard's figures; all read the same files, so progress is that of the slowest.
+    fn add(&mut self, other: &Self) {
+        let packets = self.progress.packets + other.progress.packets;
+        if other.progress.captured < self.progress.captured {
+            self.progress = other.progress;
+        }
+        self.progress.packets = packets;
+        self.lateness.merge(&other.lateness);
+    }
 }
 
 impl Snapshot {
@@ -35,10 +73,15 @@ impl Snapshot {
     pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sum = Self::default();
         for shard in shards {
+            match (&mut sum.play, &shard.play) {
+                (Some(play), Some(other)) => play.add(other),
+                (None, other) => sum.play.clone_from(other),
+                (Some(_), None) => {}
+            }
             for (index, figures) in shard.lanes.iter().enumerate() {
                 match sum.lanes.get_mut(index) {
                     Some(lane) => lane.add_shard(figures),
-                    None => sum.lanes.push(*figures),
+                    None => sum.lanes.push(figures.clone()),
                 }
             }
         }
@@ -48,11 +91,11 @@ impl Snapshot {
     /// The sum over lanes. All lanes hear the same capture, so its figures are those of the first.
     #[must_use]
     pub fn total(&self) -> Figures {
-        let mut lanes = self.lanes.iter().copied();
-        let mut total = lanes.next().unwrap_or_default();
+        let mut lanes = self.lanes.iter();
+        let mut total = lanes.next().cloned().unwrap_or_default();
         let capture = total.ledger.capture;
         for lane in lanes {
-            total.add(&lane);
+            total.add(lane);
             total.tunnel.intercepts_up += lane.tunnel.intercepts_up;
         }
         total.ledger.capture = capture;
@@ -75,6 +118,7 @@ impl Figures {
         self.gauges.buffered_bytes += other.gauges.buffered_bytes;
         self.gauges.hurried_sessions += other.gauges.hurried_sessions;
         self.sessions_high_water += other.sessions_high_water;
+        self.send_delay.merge(&other.send_delay);
         self.sent.packets += other.sent.packets;
         self.sent.bytes += other.sent.bytes;
         self.tunnel.losses += other.tunnel.losses;
@@ -226,6 +270,7 @@ mod tests {
     fn shards_add_up_lane_by_lane() {
         let shard = |lanes: &[Figures]| Snapshot {
             lanes: lanes.to_vec(),
+            play: None,
         };
         let mut lonely = figures(4, 1);
         lonely.tunnel.intercepts_up = 0;
@@ -257,6 +302,7 @@ mod tests {
     fn lanes_add_up_but_hear_one_capture() {
         let snapshot = Snapshot {
             lanes: vec![figures(10, 7), figures(10, 5)],
+            play: None,
         };
         let total = snapshot.total();
         assert_eq!(total.ledger.requests.captured, 20);

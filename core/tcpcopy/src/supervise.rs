@@ -7,10 +7,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tcpcopy_engine::Tuning;
 
 use crate::config::Lane;
 use crate::control::{self, Answer, ControlSocket, Question};
 use crate::error::StartError;
+use crate::player::progress_line;
 use crate::report::{Outcome, Report, Run};
 use crate::shard::{Command, End};
 use crate::signals::Request;
@@ -251,7 +253,29 @@ impl Supervisor {
                 self.stop(now || self.stops > 0);
                 question.answer(&Answer::Done);
             }
+            _ => {
+                let answer = match question.request.tuning() {
+                    Some(Ok(tuning)) => {
+                        self.tune(tuning);
+                        Answer::Done
+                    }
+                    Some(Err(reason)) => Answer::Refused(reason),
+                    None => Answer::Refused("this version can't do that".to_owned()),
+                };
+                question.answer(&answer);
+            }
         }
+    }
+
+    fn tune(&self, tuning: Tuning) {
+        tracing::info!(?tuning, "changed by tcpcopy ctl");
+        let tuning = match tuning {
+            Tuning::Rate(Some(rate)) => {
+                Tuning::Rate(Some(rate.divided(self.running.config.shards)))
+            }
+            tuning => tuning,
+        };
+        self.command(Command::Tune(tuning));
     }
 
     /// Answers those who asked for the figures.
@@ -340,18 +364,21 @@ impl Supervisor {
 
     /// Shows the figures of a complete round where they belong.
     fn show(&mut self) {
-        let figures = self.sum().total();
+        let snapshot = self.sum();
+        let figures = snapshot.total();
         let now = Instant::now();
         if self.in_log && self.next_log <= now {
             self.next_log += self.running.config.interval;
             log(&figures, &self.logged);
-            self.logged = figures;
+            self.logged = figures.clone();
         }
         if self.on_terminal {
             let (since, before) = &self.shown;
-            self.running
-                .log
-                .show_status(&status_line(&figures, before, now - *since));
+            let mut line = status_line(&figures, before, now - *since);
+            if let Some(play) = &snapshot.play {
+                line = format!("{}  {line}", progress_line(&play.progress));
+            }
+            self.running.log.show_status(&line);
             self.shown = (now, figures);
         }
     }

@@ -73,6 +73,22 @@ impl DropReason {
         self as usize
     }
 
+    /// Whether it stands for a bound on the load, of the user's choice or of this host, rather than
+    /// for something that went wrong.
+    #[must_use]
+    pub const fn limits_load(self) -> bool {
+        matches!(
+            self,
+            Self::NotSelected
+                | Self::RateLimit
+                | Self::Paused
+                | Self::CpuLimit
+                | Self::MemoryBudget
+                | Self::NoTupleLeft
+                | Self::NoDescriptor
+        )
+    }
+
     /// Whether it is no loss: the user asked for it, or no real client sent it.
     #[must_use]
     pub const fn is_by_choice(self) -> bool {

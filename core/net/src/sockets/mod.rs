@@ -15,12 +15,12 @@ mod socket;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -126,7 +126,6 @@ pub struct Sockets {
     /// The time of the last service.
     now: Option<Instant>,
     buffer: Box<[u8]>,
-    events: Vec<epoll::Event>,
     counters: SocketCounters,
 }
 
@@ -148,7 +147,6 @@ impl Sockets {
             next_look: None,
             now: None,
             buffer: vec![0; READ_BYTES].into(),
-            events: Vec::with_capacity(EVENT_BATCH),
             counters: SocketCounters::default(),
         })
     }
@@ -292,25 +290,21 @@ impl Sockets {
 
     /// Puts the connections that the kernel has news of into the queue; whether there may be more.
     fn fetch_news(&mut self) -> io::Result<bool> {
-        self.events.clear();
         let at_once = Timespec::default();
-        match epoll::wait(
-            &self.epoll,
-            spare_capacity(&mut self.events),
-            Some(&at_once),
-        ) {
-            Ok(_) => {}
+        let mut buffer = [const { MaybeUninit::uninit() }; EVENT_BATCH];
+        let events = match epoll::wait(&self.epoll, &mut buffer, Some(&at_once)) {
+            Ok((events, _)) => events,
             Err(Errno::INTR) => return Ok(true),
             Err(errno) => return Err(errno.into()),
-        }
-        for event in &self.events {
+        };
+        for event in events.iter() {
             let (token, flags) = (event.data.u64(), event.flags);
             if let Some(socket) = self.connections.get_mut(&token) {
                 socket.note(flags);
                 enqueue(&mut self.queue, token, socket);
             }
         }
-        Ok(self.events.len() == self.events.capacity())
+        Ok(events.len() == EVENT_BATCH)
     }
 
     fn serve(&mut self, token: u64, on_event: &mut impl FnMut(u64, SocketEvent<'_>)) {

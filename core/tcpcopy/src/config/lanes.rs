@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tcpcopy_engine::{EngineConfig, Mapping};
+use tcpcopy_engine::{EngineConfig, Mapping, Upstream};
 use tcpcopy_packet::Endpoint;
 
 use crate::error::StartError;
 use crate::host::{Host, Resolve, parse_host_and_port};
 use crate::options::Options;
+use crate::resolver::NamedTarget;
 use crate::transfer::{Transfer, parse_transfer};
 
 /// Most intercepts; as many as tcpcopy 1.3 took.
@@ -23,6 +24,8 @@ pub struct Lane {
     pub mappings: Vec<Mapping>,
     /// Its targets, as the user wrote them.
     pub targets: Vec<String>,
+    /// Those of its targets that are names.
+    pub named: Vec<NamedTarget>,
     /// Where its tunnels lead.
     pub intercepts: Vec<Intercept>,
 }
@@ -50,11 +53,11 @@ pub(super) fn lanes(
     engine: &EngineConfig,
     resolve: Resolve<'_>,
 ) -> Result<Vec<Lane>, StartError> {
-    let pool_is_ipv4 = engine.client_pool.first().map(IpAddr::is_ipv4);
     let mut lanes: Vec<Lane> = Vec::new();
     for item in &options.transfer {
         let transfer = parse_transfer(item)?;
-        let mappings = mappings(item, &transfer, pool_is_ipv4, resolve)?;
+        let addresses = resolved("-x", &transfer.target, resolve)?;
+        let mappings = mappings(item, &transfer, &addresses, engine, resolve)?;
         if lanes.iter().any(|lane| is_part(&mappings, lane)) {
             continue;
         }
@@ -72,6 +75,14 @@ pub(super) fn lanes(
             lanes.len() - 1
         });
         let lane = &mut lanes[place];
+        if let Host::Name(name) = &transfer.target {
+            lane.named
+                .extend(mappings.iter().map(|mapping| NamedTarget {
+                    endpoint: mapping.target,
+                    name: name.clone(),
+                    addresses: addresses.clone(),
+                }));
+        }
         lane.mappings.extend(mappings);
         if !lane.targets.contains(&name) {
             lane.targets.push(name);
@@ -104,11 +115,12 @@ fn is_free(lane: &Lane, mappings: &[Mapping]) -> bool {
 }
 
 /// One mapping for each pair of an origin address and the target's first address of the family
-/// that will be used: the pool's, else the origin's.
+/// that will be used: the pool's, else the origin's; for sockets the other one will do.
 fn mappings(
     item: &str,
     transfer: &Transfer,
-    pool_is_ipv4: Option<bool>,
+    targets: &[IpAddr],
+    engine: &EngineConfig,
     resolve: Resolve<'_>,
 ) -> Result<Vec<Mapping>, StartError> {
     let origins: Vec<Option<IpAddr>> = match &transfer.origin {
@@ -118,29 +130,30 @@ fn mappings(
             .map(Some)
             .collect(),
     };
-    let targets = resolved("-x", &transfer.target, resolve)?;
     let mut found = Vec::new();
     for origin_address in origins {
-        for wants_ipv4 in [true, false] {
-            let family = pool_is_ipv4.or(origin_address.map(|address| address.is_ipv4()));
-            if family.is_some_and(|is_ipv4| is_ipv4 != wants_ipv4) {
-                continue;
+        let target_of = |is_ipv4| targets.iter().find(|target| target.is_ipv4() == is_ipv4);
+        let origin_is_ipv4 = origin_address.map(|address| address.is_ipv4());
+        let chosen: Vec<&IpAddr> = match (engine.client_pool.first(), origin_is_ipv4) {
+            (Some(source), _) => target_of(source.is_ipv4()).into_iter().collect(),
+            (None, None) => [true, false].into_iter().filter_map(target_of).collect(),
+            (None, Some(is_ipv4)) => {
+                // Only packets have to be of the client's own family.
+                let other = || target_of(!is_ipv4).filter(|_| engine.upstream == Upstream::Socket);
+                target_of(is_ipv4).or_else(other).into_iter().collect()
             }
-            let Some(address) = targets.iter().find(|target| target.is_ipv4() == wants_ipv4) else {
-                continue;
-            };
-            found.push(Mapping {
-                origin_address,
-                origin_port: transfer.origin_port,
-                target: Endpoint::new(*address, transfer.target_port),
-            });
-        }
+        };
+        found.extend(chosen.into_iter().map(|address| Mapping {
+            origin_address,
+            origin_port: transfer.origin_port,
+            target: Endpoint::new(*address, transfer.target_port),
+        }));
     }
     if !found.is_empty() {
         return Ok(found);
     }
     let family = |is_ipv4| if is_ipv4 { "IPv4" } else { "IPv6" };
-    let reason = match pool_is_ipv4 {
+    let reason = match engine.client_pool.first().map(IpAddr::is_ipv4) {
         Some(is_ipv4) => {
             format!(
                 "the target has no {0} address, and the pool of -c is {0}",

@@ -4,10 +4,12 @@ use clap::Parser;
 
 use std::io;
 
+use tcpcopy_net::file::Input;
 use tcpcopy_packet::Endpoint;
 
 use super::*;
 use crate::command_line::CommandLine;
+use crate::player::{Speed, TimePoint};
 
 fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     let addresses: &[&str] = match name {
@@ -39,7 +41,7 @@ fn configure(line: &str) -> Result<Config, StartError> {
 
 /// Configures with a tunnel that needs no key.
 fn insecure(line: &str) -> Result<Config, StartError> {
-    configure(&format!("tcpcopy --insecure {line}"))
+    configure(&format!("tcpcopy --insecure --upstream raw {line}"))
 }
 
 fn mappings(line: &str) -> Vec<String> {
@@ -141,7 +143,7 @@ fn wrong_values_are_named() {
     );
     refused(
         "-x 80-10.0.0.9:80 -i eth2",
-        "there is no device 'eth2'; the devices are lo, eth0, eth1",
+        "there is no device and no file 'eth2'; the devices are lo, eth0, eth1",
     );
     refused(
         "-x 80-10.0.0.9:80 --promiscuous",
@@ -190,10 +192,15 @@ fn a_cause_with_a_hint_of_its_own_gets_no_other() {
 }
 
 #[test]
-fn capture_files_are_refused() {
+fn files_may_be_sent_to_where_they_were_captured() {
     let file = std::env::current_exe().expect("the test's own file");
-    let error = insecure(&format!("-x 80-10.0.0.9:80 -i {}", file.display())).expect_err("a file");
-    assert!(matches!(error, StartError::CaptureFile(_)), "{error}");
+    let line = format!("-x 80-10.0.0.1:80 -i {}", file.display());
+    let config = insecure(&line).expect("a file");
+    assert_eq!(config.sources, Sources::Files(vec![Input::Path(file)]));
+    assert!(matches!(
+        insecure("-x 80-10.0.0.1:80"),
+        Err(StartError::TargetIsOrigin(_))
+    ));
 }
 
 #[test]
@@ -262,7 +269,7 @@ fn intercepts_default_to_the_targets() {
 
 #[test]
 fn a_tunnel_over_the_network_needs_a_key() {
-    let error = configure("tcpcopy -x 80-10.0.0.9:80").expect_err("no key");
+    let error = configure("tcpcopy -x 80-10.0.0.9:80 --upstream raw").expect_err("no key");
     assert!(matches!(error, StartError::NoKey(_)), "{error}");
     configure("tcpcopy -x 80-10.0.0.9:80 -s 127.0.0.1,[::1]").expect("loopback needs none");
     configure("tcpcopy -x 80-10.0.0.9:80 --key-file key").expect("a key");
@@ -276,7 +283,8 @@ fn defaults_reach_the_engine() {
         ..EngineConfig::default()
     };
     assert_eq!(format!("{:?}", config.engine), format!("{expected:?}"));
-    assert_eq!(config.capture.devices, Vec::<String>::new());
+    assert_eq!(config.sources, Sources::Devices(Vec::new()));
+    assert_eq!(config.schedule, Schedule::default());
     assert_eq!(config.capture.ring_bytes, 32 << 20);
     assert!(!config.daemon && !config.survive_loss && config.log.file.is_none());
 }
@@ -315,18 +323,57 @@ fn selections() {
 }
 
 #[test]
-fn devices_any_and_lists() {
-    let devices = |line: &str| insecure(line).expect(line).capture.devices;
-    assert_eq!(devices("-x 80-10.0.0.9:80 -i any"), Vec::<String>::new());
+fn files_have_a_schedule() {
+    let line = "-x 80-10.0.0.9:80 -i - -a max -I 500 -T 1 --from 1.5 --until 2026-01-02T03:04:05Z";
+    let schedule = insecure(line).expect(line).schedule;
+    assert_eq!((schedule.speed, schedule.rounds), (Speed::Max, 1));
+    assert_eq!(schedule.idle_cut, Some(Duration::from_millis(500)));
     assert_eq!(
-        devices("-x 80-10.0.0.9:80 -i eth1,eth0,eth1"),
-        ["eth1", "eth0"]
+        schedule.from,
+        Some(TimePoint::SinceBegin(Duration::from_millis(1500)))
     );
+    assert!(schedule.until.is_some());
 }
 
 #[test]
-fn a_daemon_logs_to_a_file_with_an_absolute_name() {
-    let log = |line: &str| insecure(line).expect(line).log.file.expect(line);
-    assert_eq!(log("-x 80-10.0.0.9:80 -d"), PathBuf::from(DAEMON_LOG_FILE));
-    assert!(log("-x 80-10.0.0.9:80 -d -l tcpcopy.log").is_absolute());
+fn sockets_unless_something_speaks_for_packets() {
+    let upstream = |line: &str| {
+        let config = configure(&format!("tcpcopy --insecure {line}")).expect(line);
+        let intercepts: usize = config.lanes.iter().map(|lane| lane.intercepts.len()).sum();
+        (config.engine.upstream, intercepts)
+    };
+    assert_eq!(upstream("-x 80-10.0.0.9:80"), (Upstream::Socket, 0));
+    assert_eq!(
+        upstream("-x 80-10.0.0.9:80 -s 10.0.0.7"),
+        (Upstream::Raw, 1)
+    );
+    assert_eq!(
+        upstream("-x 80-10.0.0.9:80 --upstream raw"),
+        (Upstream::Raw, 1)
+    );
+    // One host, and an origin of the other family.
+    assert_eq!(upstream("-x 8080-127.0.0.1:9090"), (Upstream::Socket, 0));
+    assert_eq!(
+        upstream("-x 10.0.0.1:80-[fd00::9]:80"),
+        (Upstream::Socket, 0)
+    );
+    for (line, message) in [
+        (
+            "tcpcopy -x 80-10.0.0.9:80 -s 10.0.0.7 --upstream socket",
+            "-s names an intercept, and --upstream socket needs none",
+        ),
+        (
+            "tcpcopy -x 80-10.0.0.9:80 -c 10.9.9.9",
+            "connections can't be made from 10.9.9.9: it is no address of this host",
+        ),
+        (
+            "tcpcopy -x 8080-127.0.0.1:8080",
+            "the target 127.0.0.1:8080 is an origin itself: its traffic would be copied to it again, \
+             and production would get every request twice",
+        ),
+    ] {
+        let error = configure(line).expect_err(line);
+        assert_eq!(error.to_string(), message, "{line}");
+        assert!(error.hint().is_some(), "{line}");
+    }
 }

@@ -28,6 +28,25 @@ pub struct CtlOptions {
 enum Action {
     /// Prints the figures so far, as JSON
     Status,
+    /// Replays nothing more for now; live traffic is counted as `paused`, a file stands still
+    Pause,
+    /// Goes on after a pause
+    Resume,
+    /// Sessions for each new connection, 1 to 1023, as -n
+    Multiplier {
+        /// Such as 1.5
+        count: String,
+    },
+    /// Per cent of the new connections, as -r
+    Percent {
+        /// Such as 2.5
+        percent: String,
+    },
+    /// Bound on connections (N) or requests (Nrps) a second, as --rate; off takes it away
+    Rate {
+        /// Such as 100, 500rps or off
+        rate: String,
+    },
     /// Ends the replay once everything captured is delivered
     Stop {
         /// Drops what is not delivered yet
@@ -40,6 +59,11 @@ enum Action {
 pub fn run(options: &CtlOptions) -> ExitCode {
     let request = match &options.action {
         Action::Status => Request::Status,
+        Action::Pause => Request::Pause,
+        Action::Resume => Request::Resume,
+        Action::Multiplier { count } => Request::Multiplier(count.clone()),
+        Action::Percent { percent } => Request::Percent(percent.clone()),
+        Action::Rate { rate } => Request::Rate(rate.clone()),
         Action::Stop { now } => Request::Stop { now: *now },
     };
     let path = options.control.display();

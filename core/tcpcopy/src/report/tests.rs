@@ -27,7 +27,7 @@ fn report_of(lanes: Vec<Figures>) -> Report {
         shards: 1,
         wall_s: 12.34,
     };
-    let mut report = Report::new(&Snapshot { lanes }, run);
+    let mut report = Report::new(&Snapshot { lanes, play: None }, run);
     report.process = Usage {
         peak_rss_bytes: 20 << 20,
         rss_bytes: 19 << 20,
@@ -48,6 +48,8 @@ delivered                          2             8               900
 in flight                          0             0                 0
 balance                            0             0                 0  captured - delivered - dropped
 
+load         limited by not_selected
+send delay   0.0 ms in the middle, 0.0 ms for 99 of 100, 0.0 ms at most
 loss rate    11.1111 % (1 of 9 requests did not reach the target; 7 were answered)
 capture      50 packets, 0 dropped by the kernel
 sent         0 packets, 0 segments sent again, 4 packets refused by the kernel

@@ -5,15 +5,20 @@
 //! never holds up another.
 
 mod raw;
+mod socket;
 
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
 use tcpcopy_engine::{Engine, ShutDown, UpstreamEvent};
 use tcpcopy_net::raw::RawSender;
+use tcpcopy_net::sockets::Sockets;
 
 use self::raw::RawUpstream;
+use self::socket::SocketUpstream;
 use super::Clock;
+use crate::proxy_protocol::ProxyProtocol;
+use crate::resolver::Targets;
 use crate::statistics::Figures;
 use crate::tunnel::Tunnel;
 
@@ -44,6 +49,15 @@ pub enum UpstreamParts {
         sender: RawSender,
         /// Whether to go on without intercept.
         survive_loss: bool,
+    },
+    /// Through ordinary connections of this host.
+    Socket {
+        /// The connections.
+        sockets: Sockets,
+        /// The addresses that the targets' names have at the moment.
+        targets: Targets,
+        /// The header that tells the target the real client.
+        proxy_protocol: Option<ProxyProtocol>,
     },
 }
 
@@ -87,6 +101,7 @@ impl Next {
 #[derive(Debug)]
 enum Upstream {
     Raw(RawUpstream),
+    Socket(SocketUpstream),
 }
 
 #[derive(Debug)]
@@ -106,6 +121,11 @@ impl Lane {
                 sender,
                 survive_loss,
             } => Upstream::Raw(RawUpstream::new(tunnel, sender, survive_loss)),
+            UpstreamParts::Socket {
+                sockets,
+                targets,
+                proxy_protocol,
+            } => Upstream::Socket(SocketUpstream::new(sockets, targets, proxy_protocol)),
         };
         Self {
             engine: parts.engine,
@@ -123,7 +143,7 @@ impl Lane {
                 self.engine
                     .upstream_event(clock.time, UpstreamEvent::TunnelUp);
             }
-            Upstream::Raw(_) => {}
+            Upstream::Raw(_) | Upstream::Socket(_) => {}
         }
     }
 
@@ -141,6 +161,14 @@ impl Lane {
                     {
                         self.give_up(clock, loss);
                     }
+                }
+            }
+            Upstream::Socket(socket) => {
+                if (is_ready || socket.is_due(clock.now))
+                    && let Err(error) = socket.read(clock, &mut self.engine)
+                {
+                    tracing::error!(%error, "can't wait for the target's connections");
+                    self.engine.shut_down(clock.time, ShutDown::Now);
                 }
             }
         }
@@ -166,11 +194,13 @@ impl Lane {
         self.sessions_high_water = self.sessions_high_water.max(sessions);
         let next = match &mut self.upstream {
             Upstream::Raw(raw) => raw.emit(clock, &mut self.engine, OUTPUTS_PER_TURN),
+            Upstream::Socket(socket) => socket.emit(clock, &mut self.engine, OUTPUTS_PER_TURN),
         };
         if matches!(next, Next::Until(_)) && self.engine.is_finished() {
             self.has_ended = true;
             match &mut self.upstream {
                 Upstream::Raw(raw) => raw.farewell(),
+                Upstream::Socket(_) => {}
             }
         }
         next
@@ -186,6 +216,11 @@ impl Lane {
         self.engine.gauges().hurried_sessions > 0
     }
 
+    /// Whether any session is left.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.engine.gauges().sessions > 0
+    }
+
     /// What made the lane end before its time.
     pub(super) fn take_loss(&mut self) -> Option<Loss> {
         self.lost.take()
@@ -198,6 +233,7 @@ impl Lane {
         }
         match &self.upstream {
             Upstream::Raw(raw) => raw.interests(fds),
+            Upstream::Socket(socket) => socket.interests(fds),
         }
     }
 
@@ -208,6 +244,7 @@ impl Lane {
         }
         match &self.upstream {
             Upstream::Raw(raw) => Some(raw.next_timeout()),
+            Upstream::Socket(socket) => socket.next_timeout(),
         }
     }
 
@@ -217,10 +254,12 @@ impl Lane {
             ledger: *self.engine.ledger(),
             gauges: self.engine.gauges(),
             sessions_high_water: self.sessions_high_water,
+            send_delay: self.engine.send_delay().clone(),
             ..Figures::default()
         };
         match &self.upstream {
             Upstream::Raw(raw) => raw.add_figures(&mut figures),
+            Upstream::Socket(_) => {}
         }
         figures
     }
