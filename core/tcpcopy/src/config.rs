@@ -123,10 +123,10 @@ impl Config {
         let sources = sources(&options.input, host.devices, is_file)?;
         let engine = engine_config(&options)?;
         let mut lanes = lanes(&options, &engine, host.resolve)?;
-        checks::check(&lanes, &engine, host.local_addresses)?;
         if matches!(sources, Sources::Devices(_)) {
             checks::check_origins(&lanes, host.local_addresses)?;
         }
+        checks::check(&lanes, &engine, host.local_addresses)?;
         if engine.upstream == Upstream::Raw {
             for lane in &mut lanes {
                 lane.intercepts = intercepts(&options, &lane.mappings, host.resolve)?;
