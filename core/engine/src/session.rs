@@ -349,7 +349,7 @@ impl Session {
         if heard.established && std::mem::take(&mut self.owes_connection) {
             ledger.connections.deliver(1);
         }
-        if heard.received > 0 || heard.target_finished {
+        if heard.received > 0 || heard.pushed || heard.target_finished {
             self.gate.reply(now, heard.pushed);
         }
         self.pass(now, ledger);

@@ -26,7 +26,8 @@ impl From<&Progress> for Heard {
             established: progress.established,
             delivered: progress.delivered,
             received: progress.received,
-            pushed: progress.pushed,
+            // A push alone is an acknowledgement and no word.
+            pushed: progress.pushed && (progress.received > 0 || progress.target_finished),
             target_finished: progress.target_finished,
         }
     }

@@ -4,6 +4,7 @@
 //! `SIMULATION_SEED=n` runs one seed, `SIMULATION_SEEDS=n` that many; `SIMULATION_PORT=p` keeps
 //! only one client's segments in the trace of a failure.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tcpcopy_engine::{DropReason, RttPolicy, Selection};
@@ -23,7 +24,7 @@ use crate::trace::variable;
 /// Seeds of a plain test run.
 const DEFAULT_SEEDS: u64 = 1500;
 /// Every so many seeds one is run twice, for equal output.
-const REPEAT_EVERY: u64 = 8;
+pub(crate) const REPEAT_EVERY: u64 = 8;
 
 #[test]
 fn every_stream_arrives_whatever_the_seed() {
@@ -36,11 +37,7 @@ fn every_balance_is_zero_whatever_the_seed() {
 }
 
 fn run_seeds(generate: impl Fn(u64) -> (Scenario, Expected<'static>)) {
-    let seeds = match variable::<u64>("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..variable("SIMULATION_SEEDS").unwrap_or(DEFAULT_SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         let (scenario, expected) = generate(seed);
         println!("{}, SIMULATION_SEED={seed}", scenario.name);
         let outcome = run(&scenario);
@@ -57,8 +54,16 @@ fn run_seeds(generate: impl Fn(u64) -> (Scenario, Expected<'static>)) {
     }
 }
 
+/// The seeds to run.
+pub(crate) fn seeds() -> Range<u64> {
+    match variable::<u64>("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("SIMULATION_SEEDS").unwrap_or(DEFAULT_SEEDS),
+    }
+}
+
 /// A scenario in which everything must arrive.
-fn patient(seed: u64) -> (Scenario, Expected<'static>) {
+pub(crate) fn patient(seed: u64) -> (Scenario, Expected<'static>) {
     let mut rng = Rng::new(seed);
     let family = if rng.permille(250) {
         Family::V6
@@ -91,7 +96,7 @@ fn patient(seed: u64) -> (Scenario, Expected<'static>) {
 }
 
 /// A scenario in which anything may be lost, but nothing silently.
-fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
+pub(crate) fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
     let (mut scenario, _) = patient(seed);
     let mut rng = Rng::new(!seed);
     let family = if scenario.target.endpoint.address.is_ipv4() {

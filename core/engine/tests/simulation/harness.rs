@@ -15,6 +15,7 @@ use crate::target::{Accepted, ModelTarget, TargetCounts};
 use crate::trace::{Place, Trace};
 use crate::wire::{Header, parse_verified};
 use outputs::Registrations;
+pub(crate) use outputs::check_in_flight;
 use tunnel::{Tunnel, TunnelMessage};
 
 /// Steps within one virtual microsecond after which nothing moves any more.
@@ -26,7 +27,7 @@ const MAX_OVERDUE: u32 = 20;
 /// What is still under way when the engine has finished arrives within this.
 const AFTERMATH_US: Micros = 2 * SECOND_US;
 /// What the origin's captured bytes are, as nobody looks at them.
-static ORIGIN_BYTES: [u8; 1 << 16] = [0; 1 << 16];
+pub(crate) static ORIGIN_BYTES: [u8; 1 << 16] = [0; 1 << 16];
 
 /// What a run led to.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! - [`conversation`], [`capture`], [`mix`]: what clients say, and what a capture sees of it
 //! - [`target`], [`intercept`], [`link`], [`draw`]: the other nodes
 //! - [`harness`], [`scenario`], [`check`]: a run and what must hold after it
+//! - [`sockets`]: the same through kernel connections, with a model kernel and a run of its own
 //! - [`generated`], [`named`], [`table`]: the tests; [`models`] tests the models by themselves
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod models;
 mod named;
 mod rng;
 mod scenario;
+mod sockets;
 mod table;
 mod target;
 mod trace;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tcpcopy_engine::{Output, Registration, SessionId, SessionRecord};
+use tcpcopy_engine::{Engine, Output, Registration, SessionId, SessionRecord};
 use tcpcopy_packet::{FourTuple, TcpFlags};
 
 use super::tunnel::TunnelMessage;
@@ -116,29 +116,11 @@ impl Simulation<'_> {
                 }
                 Owned::Timeout(at) => {
                     self.engine_at = at;
-                    return self.check_in_flight();
+                    return check_in_flight(&self.engine);
                 }
             }
         }
         panic!("the engine never rests at {} µs", self.now_us);
-    }
-
-    /// What the ledger calls in flight is what the sessions hold, at every moment.
-    fn check_in_flight(&self) {
-        let (ledger, held) = (self.engine.ledger(), self.engine.in_flight());
-        let accounts = [
-            ("connections", ledger.connections, held.connections),
-            ("requests", ledger.requests, held.requests),
-            ("bytes", ledger.bytes, held.bytes),
-        ];
-        for (name, account, held) in accounts {
-            let (in_flight, overdrawn) = (account.in_flight(), account.overdrawn());
-            assert!(
-                in_flight == held && overdrawn == 0,
-                "the ledger has {in_flight} {name} in flight ({overdrawn} overdrawn), the \
-                 sessions {held}"
-            );
-        }
     }
 
     fn packet(&mut self, packet: Vec<u8>) {
@@ -159,5 +141,23 @@ impl Simulation<'_> {
             self.queue
                 .push(arrival_us, Event::ReachesTarget(packet.clone()));
         }
+    }
+}
+
+/// What the ledger calls in flight is what the sessions hold, at every moment.
+pub(crate) fn check_in_flight(engine: &Engine) {
+    let (ledger, held) = (engine.ledger(), engine.in_flight());
+    let accounts = [
+        ("connections", ledger.connections, held.connections),
+        ("requests", ledger.requests, held.requests),
+        ("bytes", ledger.bytes, held.bytes),
+    ];
+    for (name, account, held) in accounts {
+        let (in_flight, overdrawn) = (account.in_flight(), account.overdrawn());
+        assert!(
+            in_flight == held && overdrawn == 0,
+            "the ledger has {in_flight} {name} in flight ({overdrawn} overdrawn), the \
+             sessions {held}"
+        );
     }
 }

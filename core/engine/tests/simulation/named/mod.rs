@@ -45,7 +45,7 @@ fn simulate<'e>(
 }
 
 /// Adds plain clients with conversations of `mix`.
-fn add_clients(scenario: &mut Scenario, mix: &Mix, rng: &mut Rng) {
+pub(crate) fn add_clients(scenario: &mut Scenario, mix: &Mix, rng: &mut Rng) {
     add_shaped_clients(
         scenario,
         mix,

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use tcpcopy_packet::{Endpoint, Segment, TcpFlags, TcpOptions};
 
+pub(crate) use app::{App, AppAction};
 pub(crate) use config::{Finish, Listening, Reader, TargetConfig};
 pub(crate) use connection::End;
 

@@ -1,0 +1,11 @@
+//! The same clients, replayed through the connections of a model kernel instead of packets.
+//!
+//! - [`kernel`], [`far`]: the kernel, the network behind it, and the target's end
+//! - [`harness`]: a run
+//! - [`generated`], [`named`]: the tests
+
+mod far;
+mod generated;
+mod harness;
+mod kernel;
+mod named;
