@@ -106,10 +106,12 @@ impl Replay {
 
     /// Something happened to a session's kernel connection.
     pub(crate) fn socket_event(&mut self, now: Instant, key: SessionKey, event: SocketEvent) {
-        let known = self.touch(key, |session, replay| {
-            session.socket_event(now, event, replay.ledger);
-            session.note_departed(now, replay.send_delay);
-        });
+        let is_ours = self.config.upstream == Upstream::Socket;
+        let known = is_ours
+            && self.touch(key, |session, replay| {
+                session.socket_event(now, event, replay.ledger);
+                session.note_departed(now, replay.send_delay);
+            });
         if !known {
             self.ledger.upstream.stale_replies += 1;
         } else if self.may_carry_over(key, false) {
