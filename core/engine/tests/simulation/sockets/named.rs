@@ -174,6 +174,21 @@ fn a_target_that_closes_after_each_answer_gets_every_request() {
 }
 
 #[test]
+fn requests_that_wait_when_the_target_closes_go_on_in_another_session() {
+    let outcomes = simulate("close while others wait", pieces(&[]), |sockets, rng| {
+        sockets.scenario.target.finish = Finish::CloseAfter { messages: 1 };
+        // The clients were answered at once, so that their requests queue up here.
+        sockets.scenario.target.service_us = SECOND_US;
+        add_clients(&mut sockets.scenario, &one_by_one(), rng);
+    });
+    for outcome in outcomes {
+        let ledger = outcome.outcome.ledger;
+        assert_eq!(ledger.requests.delivered, ledger.requests.captured);
+        assert_eq!(outcome.kernel.attempts, ledger.requests.captured);
+    }
+}
+
+#[test]
 fn the_target_may_close_first_and_keep_the_time_wait() {
     // At the origin the server closed after the answer as well; the capture has the client's FIN
     // right behind it, and the target's may come a little later.
