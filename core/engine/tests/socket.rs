@@ -81,7 +81,7 @@ impl Dialogue {
             window: 502,
             options: TcpOptions::default(),
             payload: text.as_bytes(),
-            payload_len: u32::try_from(text.len()).unwrap(),
+            payload_len: u32::try_from(text.len()).expect("a short text"),
         };
         self.engine.segment(self.now, &segment);
     }

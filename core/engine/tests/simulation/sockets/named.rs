@@ -290,7 +290,7 @@ fn client_and_target_may_be_of_different_families() {
 #[test]
 fn every_copy_has_a_connection_of_its_own() {
     let outcomes = simulate("copies", Expected::ALL, |sockets, rng| {
-        sockets.scenario.engine.copies = 3;
+        sockets.scenario.engine.copies = 3.0;
         add_clients(&mut sockets.scenario, &Mix::default(), rng);
     });
     for outcome in outcomes {
