@@ -23,7 +23,7 @@ use crate::session::{Home, Load, Session};
 use crate::socket::Socket;
 use crate::time::Instant;
 use crate::timer::TimerQueue;
-use line::Line;
+use line::Lines;
 
 /// What a session costs of the memory budget beside its captured bytes: its state, its timers, its
 /// tuple, and its place in the tables.
@@ -74,7 +74,7 @@ pub(crate) struct Replay {
     /// Sessions that may have something to send.
     ready: VecDeque<SessionId>,
     /// Sessions that can't connect for want of a port or a descriptor.
-    line: Line,
+    lines: Lines,
     notices: VecDeque<Notice>,
     /// What the session at the front of `ready` wants, and the packet if it is one.
     request: Request,
@@ -115,7 +115,7 @@ impl Replay {
             seed,
             timers: TimerQueue::new(),
             ready: VecDeque::new(),
-            line: Line::new(),
+            lines: Lines::default(),
             notices: VecDeque::new(),
             request: Request::Packet,
             packet: Vec::with_capacity(2048),
@@ -148,7 +148,7 @@ impl Replay {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let timer = self.timers.next();
-        let retry = self.line.next_at();
+        let retry = self.lines.next_at();
         timer.map_or(retry, |at| Some(retry.map_or(at, |retry| retry.min(at))))
     }
 
@@ -170,6 +170,7 @@ impl Replay {
         let Opening {
             client,
             origin,
+            target,
             copy,
             home,
             owes_connection,
@@ -189,7 +190,7 @@ impl Replay {
         match self.config.upstream {
             Upstream::Raw if self.tunnel_is_up => self.register(key),
             Upstream::Raw => {}
-            Upstream::Socket => self.connect(now, key),
+            Upstream::Socket => self.connect(now, key, target),
         }
         self.reschedule(key);
         Ok(key)

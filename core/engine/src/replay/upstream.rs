@@ -1,7 +1,7 @@
 //! What comes back on the way to the target: intercept's replies and confirmations, and what
 //! happened to kernel connections.
 
-use tcpcopy_packet::{FourTuple, Segment};
+use tcpcopy_packet::{Endpoint, FourTuple, Segment};
 
 use super::{Notice, Replay, SessionKey};
 use crate::channel::Request;
@@ -120,14 +120,16 @@ impl Replay {
     }
 
     fn socket_failed(&mut self, now: Instant, key: SessionKey, failure: SocketFailure) {
-        let mut is_in_line = false;
+        let mut target = None;
         let known = self.touch(key, |session, replay| {
-            is_in_line = session.socket_failed(now, failure, replay.ledger);
+            if session.socket_failed(now, failure, replay.ledger) {
+                target = Some(session.tuple().destination);
+            }
         });
         if !known {
             self.ledger.upstream.stale_replies += 1;
-        } else if is_in_line {
-            self.line.stand_still(now, key, failure.reason());
+        } else if let Some(target) = target {
+            self.lines.stand_still(now, target, key, failure.reason());
         } else {
             self.carry_over(now, key);
             self.fail(now, key, failure.reason());
@@ -135,21 +137,18 @@ impl Replay {
     }
 
     /// Lets a new session connect, unless it has to wait behind others.
-    pub(super) fn connect(&mut self, now: Instant, key: SessionKey) {
-        let shortage = self.line.shortage();
+    pub(super) fn connect(&mut self, now: Instant, key: SessionKey, target: Endpoint) {
+        let shortage = self.lines.join(target, key);
         self.touch(key, |session, _| {
             if let Some(reason) = shortage {
                 session.wait_in_line(now, reason);
             }
         });
-        if shortage.is_some() {
-            self.line.join(key);
-        }
     }
 
     /// Gives the next session in line its turn. False when there is none.
     pub(super) fn call_from_line(&mut self, now: Instant) -> bool {
-        while let Some(key) = self.line.next(now) {
+        while let Some(key) = self.lines.next(now) {
             let mut is_waiting = false;
             self.touch(key, |session, _| is_waiting = session.leave_line());
             if is_waiting {
