@@ -1,6 +1,7 @@
 //! The final balance: a table for people, and JSON for programs.
 
 mod load;
+mod schedule;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tcpcopy_engine::{Account, DropReason, Row};
 
 pub use self::load::{AskedAndAchieved, DelayReport, LoadReport, RateReport};
+pub use self::schedule::ScheduleReport;
 use crate::error::StartError;
 use crate::process::Usage;
 use crate::statistics::{Figures, Snapshot, bytes};
@@ -50,6 +52,8 @@ pub struct Report {
     pub targets: Vec<TargetReport>,
     /// What the options that shape the load asked for, and what came of it.
     pub load: LoadReport,
+    /// How capture files were played.
+    pub schedule: Option<ScheduleReport>,
     /// What the capture brought, drops of the kernel included.
     pub capture: BTreeMap<String, u64>,
     /// What went to the target and what came back.
@@ -210,6 +214,7 @@ impl Report {
                 .map(|(target, figures)| TargetReport::new(target, figures))
                 .collect(),
             load: LoadReport::new(&total),
+            schedule: snapshot.play.as_ref().map(ScheduleReport::new),
             capture: by_name(ledger.capture.rows()),
             upstream: by_name(ledger.upstream.rows()),
             send_errors: by_name(ledger.send_errors.rows()),
@@ -250,6 +255,9 @@ impl Report {
         );
         text.push('\n');
         text.push_str(&self.load.lines());
+        if let Some(schedule) = &self.schedule {
+            text.push_str(&schedule.line());
+        }
         text.push_str(&self.summary());
         text
     }

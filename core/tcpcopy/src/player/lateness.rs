@@ -24,6 +24,17 @@ impl Cause {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Target, Self::Input, Self::Pause, Self::Tool];
 
+    /// Its stable name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Target => "target",
+            Self::Input => "input",
+            Self::Pause => "pause",
+            Self::Tool => "tool",
+        }
+    }
+
     /// What was the limit, for the user.
     #[must_use]
     pub fn describe(self) -> &'static str {
