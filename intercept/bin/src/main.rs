@@ -4,6 +4,7 @@
 //! - [`queue`]: packets of the target through NFQUEUE; `packets` has the threads that serve them
 //! - [`dispatcher`]: from packets to verdicts and reply records
 //! - [`server`]: the tunnel server and all housekeeping
+//! - [`diagnosis`]: what this host sees of a probe, for whoever asks over the tunnel
 //! - [`shared`]: what the threads share
 //! - [`rules`], [`journal_file`], [`resetter`], [`listen`], [`privileges`], [`key_file`],
 //!   [`pid_file`], [`statistics`]: one thing each
@@ -11,6 +12,7 @@
 //! Everything that can fail is opened before the rules are, so that a start that fails leaves the
 //! target as it was; and the rules are the last to go, so that nothing leaks at the end.
 
+mod diagnosis;
 mod dispatcher;
 mod error;
 mod journal_file;
@@ -179,7 +181,8 @@ fn open_source(options: &Options) -> Result<(Source, Shared, Option<JournalFile>
             (Source::Queues(queues?), Some(journal))
         }
     };
-    let shared = Shared::new(table, Resetter::open()?, options.passlist.clone());
+    let (passlist, device) = (options.passlist.clone(), options.interface.clone());
+    let shared = Shared::new(table, Resetter::open()?, passlist, device);
     Ok((source, shared, journal))
 }
 

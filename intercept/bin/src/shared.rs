@@ -139,16 +139,24 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Addresses whose packets are always accepted.
     pub(crate) passlist: Vec<IpAddr>,
+    /// The device that is captured on, on an assistant.
+    pub(crate) device: Option<String>,
 }
 
 impl Shared {
-    pub(crate) fn new(table: SessionTable, resetter: Resetter, passlist: Vec<IpAddr>) -> Self {
+    pub(crate) fn new(
+        table: SessionTable,
+        resetter: Resetter,
+        passlist: Vec<IpAddr>,
+        device: Option<String>,
+    ) -> Self {
         Self {
             table: Mutex::new(table),
             links: Links::default(),
             resetter,
             counters: Counters::default(),
             passlist,
+            device,
         }
     }
 

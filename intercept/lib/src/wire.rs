@@ -58,13 +58,36 @@ impl<'a> Reader<'a> {
         Ok(FourTuple::new(source, destination))
     }
 
+    pub(crate) fn address(&mut self) -> Result<IpAddr, Malformed> {
+        let family = self.u8()?;
+        self.address_of(family)
+    }
+
     fn endpoint(&mut self, family: u8) -> Result<Endpoint, Malformed> {
-        let address = match family {
-            FAMILY_V4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
-            FAMILY_V6 => IpAddr::V6(Ipv6Addr::from(self.array::<16>()?)),
-            _ => return Err(Malformed),
-        };
+        let address = self.address_of(family)?;
         Ok(Endpoint::new(address, self.u16()?))
+    }
+
+    fn address_of(&mut self, family: u8) -> Result<IpAddr, Malformed> {
+        match family {
+            FAMILY_V4 => Ok(IpAddr::V4(Ipv4Addr::from(self.array::<4>()?))),
+            FAMILY_V6 => Ok(IpAddr::V6(Ipv6Addr::from(self.array::<16>()?))),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// Appends an address.
+pub(crate) fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            out.push(FAMILY_V4);
+            out.extend(address.octets());
+        }
+        IpAddr::V6(address) => {
+            out.push(FAMILY_V6);
+            out.extend(address.octets());
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use intercept_lib::tunnel::{
-    Backoff, ClientConfig, ClientEvent, Features, Hello, Registration, ReplyBatch, Security,
-    ServerEvent, ServerLink, TunnelClient, Unregistration,
+    Backoff, ClientConfig, ClientEvent, Diagnosis, Features, Hello, MAX_SIGHTINGS, Place, Probe,
+    Registration, ReplyBatch, ReversePath, Security, Seen, ServerEvent, ServerLink, Sighting,
+    TargetState, TunnelClient, Unregistration,
 };
 
 use crate::Seed;
@@ -31,6 +32,7 @@ pub fn run(input: &[u8]) {
             match event {
                 ServerEvent::Hello(hello) => server.accept(hello.features),
                 ServerEvent::Register(_) => server.confirm(1),
+                ServerEvent::Diagnose(probe) => server.diagnosis(&diagnosis(probe)),
                 ServerEvent::Unregister(_) | ServerEvent::Bye => {}
             }
         }
@@ -42,9 +44,12 @@ pub fn run(input: &[u8]) {
         client.receive(now, bytes);
         while let Some(event) = client.poll_event() {
             let up = matches!(event, ClientEvent::Up { .. });
-            if let ClientEvent::Reply(reply) = event {
+            if let ClientEvent::Reply(reply) = &event {
                 assert!((20..=60).contains(&reply.tcp.len()));
                 assert!(reply.payload.len() <= reply.payload_len as usize);
+            }
+            if let ClientEvent::Diagnosis(diagnosis) = &event {
+                assert!(diagnosis.sightings.len() <= MAX_SIGHTINGS);
             }
             if up {
                 client.register(&registration());
@@ -109,6 +114,7 @@ fn conversation() -> (Vec<u8>, Vec<u8>) {
                     batch.push_with_payload(1, 5, &[0x80; 32], b"reply");
                     server.send_replies(&batch);
                 }
+                ServerEvent::Diagnose(probe) => server.diagnosis(&diagnosis(probe)),
                 ServerEvent::Unregister(_) | ServerEvent::Bye => {}
             }
         }
@@ -124,6 +130,7 @@ fn conversation() -> (Vec<u8>, Vec<u8>) {
         }
         if up {
             client.register(&registration());
+            client.diagnose(&probe());
         }
         if replied {
             let tuple = tuple_v6();
@@ -142,6 +149,37 @@ fn registration() -> Registration {
     }
 }
 
+fn probe() -> Probe {
+    Probe {
+        tuple: tuple_v4(),
+        iss: 7,
+    }
+}
+
+/// An answer with something in every field.
+fn diagnosis(probe: Probe) -> Diagnosis {
+    let sighting = |what, source| Sighting {
+        what,
+        source,
+        device: "eth0".to_owned(),
+    };
+    Diagnosis {
+        iss: probe.iss,
+        place: Place::Queue,
+        target_is_here: true,
+        forwards: true,
+        passlisted: true,
+        watching: true,
+        tcp: TargetState::Connected,
+        reverse_path: ReversePath::Accepts,
+        rp_filter: 2,
+        sightings: vec![
+            sighting(Seen::ProbeArrived, tuple_v4().source.address),
+            sighting(Seen::AnswerLeft, tuple_v6().destination.address),
+        ],
+    }
+}
+
 fn server(now: Instant) -> ServerLink {
     ServerLink::new(
         &Security::LoopbackOnly,
@@ -155,7 +193,7 @@ fn client(now: Instant) -> TunnelClient {
     let config = ClientConfig {
         security: Security::LoopbackOnly,
         hello: Hello {
-            features: Features::PAYLOAD,
+            features: Features::KNOWN,
             instance: 1,
             shard: 0,
             name: "fuzz".to_owned(),

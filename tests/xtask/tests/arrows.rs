@@ -12,15 +12,20 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate and the crates of this workspace that it may know.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("tcpcopy-packet", &[]),
     ("tcpcopy-engine", &["tcpcopy-packet"]),
     ("tcpcopy-net", &[]),
     ("intercept-lib", &["tcpcopy-packet"]),
     (
+        "tcpcopy-doctor",
+        &["intercept-lib", "tcpcopy-net", "tcpcopy-packet"],
+    ),
+    (
         "tcpcopy",
         &[
             "intercept-lib",
+            "tcpcopy-doctor",
             "tcpcopy-engine",
             "tcpcopy-net",
             "tcpcopy-packet",
@@ -28,7 +33,12 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ),
     (
         "intercept",
-        &["intercept-lib", "tcpcopy-net", "tcpcopy-packet"],
+        &[
+            "intercept-lib",
+            "tcpcopy-doctor",
+            "tcpcopy-net",
+            "tcpcopy-packet",
+        ],
     ),
     ("tcpcopy-lab", &[]),
     ("tcpcopy-e2e", &["tcpcopy-lab"]),

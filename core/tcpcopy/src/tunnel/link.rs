@@ -167,6 +167,8 @@ impl Link {
                 ClientEvent::Conflict(session) => sink(LinkEvent::Conflict(session)),
                 ClientEvent::Reply(record) => sink(LinkEvent::Reply(record)),
                 ClientEvent::Overflow(count) => sink(LinkEvent::Overflow(count)),
+                // Only `tcpcopy doctor` asks, on links of its own.
+                ClientEvent::Diagnosis(_) => {}
                 ClientEvent::Down { reason, was_up, .. } => {
                     self.socket = Socket::Closed;
                     sink(LinkEvent::Down { reason, was_up });

@@ -68,6 +68,7 @@ impl Server {
                     }
                     ServerEvent::Unregister(end) => self.unregistered.push(end.session),
                     ServerEvent::Bye => self.byes += 1,
+                    ServerEvent::Diagnose(_) => {}
                 }
             }
             self.write(index);

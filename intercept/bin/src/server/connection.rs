@@ -95,6 +95,7 @@ impl Server {
                 protocol.conflict(count);
             }
         }
+        self.diagnose(now, token, protocol, &events);
         self.send_resets();
         self.events = events;
         self.events.clear();
@@ -112,7 +113,7 @@ impl Server {
         let mut table = self.shared.table();
         for event in events {
             match event {
-                ServerEvent::Hello(_) => {}
+                ServerEvent::Hello(_) | ServerEvent::Diagnose(_) => {}
                 ServerEvent::Register(entry) => {
                     let confirmed = table.register(id, entry).is_ok();
                     match answers.last_mut() {
@@ -126,6 +127,28 @@ impl Server {
         }
         table.take_journal(&mut self.records);
         answers
+    }
+
+    /// Answers the last question about a probe. A peer asks one at a time; one that does not must
+    /// not keep the others waiting.
+    fn diagnose(
+        &mut self,
+        now: Instant,
+        token: u64,
+        protocol: &mut ServerLink,
+        events: &[ServerEvent],
+    ) {
+        let last = events.iter().rev().find_map(|event| match event {
+            ServerEvent::Diagnose(probe) => Some(probe),
+            ServerEvent::Hello(_)
+            | ServerEvent::Register(_)
+            | ServerEvent::Unregister(_)
+            | ServerEvent::Bye => None,
+        });
+        if let Some(probe) = last {
+            let diagnosis = self.diagnostician.diagnose(now, token, probe, &self.shared);
+            protocol.diagnosis(&diagnosis);
+        }
     }
 
     /// Ends the sessions that were registered, for the peer will not hear of them.
@@ -212,6 +235,7 @@ impl Server {
         // Packet threads may hold the link for a while, so dropping it does not close it.
         let _ = epoll::delete(&self.epoll, &link.socket);
         let _ = link.socket.shutdown(std::net::Shutdown::Both);
+        self.diagnostician.forget(token);
         if let Some(id) = id {
             self.shared.links.remove(id);
             self.shared.table().link_down(Instant::now(), id);

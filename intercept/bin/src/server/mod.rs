@@ -16,6 +16,7 @@ use intercept_lib::tunnel::{RefuseCode, Security, ServerEvent, ServerLink};
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{Timespec, epoll};
 
+use crate::diagnosis::Diagnostician;
 use crate::error::Error;
 use crate::journal_file::JournalFile;
 use crate::shared::{Link, Shared};
@@ -66,6 +67,7 @@ pub(crate) struct Server {
     /// There is none on an assistant.
     journal: Option<JournalFile>,
     statistics: Statistics,
+    diagnostician: Diagnostician,
     gates: BTreeMap<&'static str, LogGate>,
     buffer: Box<[u8]>,
     events: Vec<ServerEvent>,
@@ -109,6 +111,7 @@ impl Server {
             accept_more: false,
             journal,
             statistics,
+            diagnostician: Diagnostician::default(),
             gates: BTreeMap::new(),
             buffer: vec![0; READ_LEN].into_boxed_slice(),
             events: Vec::new(),
@@ -223,6 +226,7 @@ impl Server {
     fn tick(&mut self) {
         let now = Instant::now();
         self.accept();
+        self.diagnostician.tick(now);
         for token in self.connections.keys().copied().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(&token) else {
                 continue;

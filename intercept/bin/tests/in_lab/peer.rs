@@ -172,7 +172,7 @@ impl Peer {
                 ClientEvent::Down { reason, .. } => {
                     self.down.get_or_insert(reason);
                 }
-                ClientEvent::Connect | ClientEvent::Overflow(_) => {}
+                ClientEvent::Connect | ClientEvent::Overflow(_) | ClientEvent::Diagnosis(_) => {}
             }
         }
     }

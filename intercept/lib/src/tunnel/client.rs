@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, ChannelError, Role, Step};
+use super::diagnosis::{Diagnosis, Probe};
 use super::frame::{
     Features, Hello, RefuseCode, Registration, Unregistration, decode_refusal, kind,
 };
@@ -65,6 +66,8 @@ pub enum ClientEvent<'a> {
     Reply(ReplyRecord<'a>),
     /// The server dropped this many reply records because they were not read fast enough.
     Overflow(u64),
+    /// What the server has seen of a probe.
+    Diagnosis(Diagnosis),
     /// There is no link any more: close the TCP connection. [`ClientEvent::Connect`] follows at
     /// `retry_at`. Unconfirmed registrations are void.
     Down {
@@ -258,6 +261,16 @@ impl TunnelClient {
         }
     }
 
+    /// Asks what the server sees of a probe; [`ClientEvent::Diagnosis`] answers. The answer is
+    /// whether the question was queued: without [`Features::DIAGNOSIS`] the server does not know it.
+    pub fn diagnose(&mut self, probe: &Probe) -> bool {
+        if self.is_up() {
+            let encode = |out: &mut Vec<u8>| probe.encode(out);
+            self.channel.send(kind::DIAGNOSE, MAX_REQUEST_LEN, encode);
+        }
+        self.is_up()
+    }
+
     /// Announces that the instance ends in good order: sessions not unregistered before are reset
     /// at once. Send what [`Self::transmit`] gives, then close.
     pub fn bye(&mut self) {
@@ -410,6 +423,10 @@ impl TunnelClient {
                 let lost = reader.u64().map_err(ChannelError::from)?;
                 return Ok(Progress::Event(Found::Overflow(lost)));
             }
+            kind::DIAGNOSIS => {
+                let diagnosis = Diagnosis::decode(&mut reader).map_err(ChannelError::from)?;
+                return Ok(Progress::Event(Found::Diagnosis(diagnosis)));
+            }
             _ => {}
         }
         Ok(Progress::Quiet)
@@ -428,6 +445,7 @@ impl TunnelClient {
                 confirmed: false,
             } => ClientEvent::Conflict(session),
             Found::Overflow(lost) => ClientEvent::Overflow(lost),
+            Found::Diagnosis(diagnosis) => ClientEvent::Diagnosis(diagnosis),
             Found::Reply(place) => ClientEvent::Reply(ReplyRecord {
                 session: place.session,
                 payload_len: place.payload_len,
@@ -454,5 +472,6 @@ enum Found {
     Up(Features),
     Answer { session: u64, confirmed: bool },
     Overflow(u64),
+    Diagnosis(Diagnosis),
     Reply(super::replies::RecordPlace),
 }

@@ -13,6 +13,7 @@ pub(crate) mod kind {
     pub(crate) const UNREGISTER: u8 = 0x03;
     pub(crate) const PING: u8 = 0x04;
     pub(crate) const BYE: u8 = 0x05;
+    pub(crate) const DIAGNOSE: u8 = 0x06;
     pub(crate) const HELLO_ACK: u8 = 0x81;
     pub(crate) const REGISTERED: u8 = 0x82;
     pub(crate) const CONFLICT: u8 = 0x83;
@@ -20,6 +21,7 @@ pub(crate) mod kind {
     pub(crate) const PONG: u8 = 0x85;
     pub(crate) const OVERFLOW: u8 = 0x86;
     pub(crate) const REFUSE: u8 = 0x87;
+    pub(crate) const DIAGNOSIS: u8 = 0x88;
 }
 
 /// Longest name of an instance, in bytes.
@@ -36,8 +38,10 @@ impl Features {
     pub const NONE: Self = Self(0);
     /// Reply records carry the captured payload, not only the TCP header.
     pub const PAYLOAD: Self = Self(1);
+    /// The server tells what it sees of a probe ([`Diagnosis`](super::Diagnosis)).
+    pub const DIAGNOSIS: Self = Self(2);
     /// All that this release knows.
-    pub const KNOWN: Self = Self::PAYLOAD;
+    pub const KNOWN: Self = Self(Self::PAYLOAD.0 | Self::DIAGNOSIS.0);
 
     /// Whether all features of `other` are there.
     #[must_use]
@@ -204,7 +208,7 @@ pub(crate) fn decode_refusal(body: &[u8]) -> Result<(RefuseCode, String), Malfor
 }
 
 /// A peer's text made fit for a log: bounded, valid, without control characters.
-fn printable(bytes: &[u8], max_len: usize) -> String {
+pub(super) fn printable(bytes: &[u8], max_len: usize) -> String {
     let bytes = &bytes[..bytes.len().min(max_len)];
     String::from_utf8_lossy(bytes)
         .chars()

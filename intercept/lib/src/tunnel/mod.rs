@@ -17,6 +17,11 @@
 //! session for a while; it fails exactly under load, when the registration comes later than the
 //! while, and it delays every other user of the target.
 //!
+//! # Diagnosis
+//! A client that was granted [`Features::DIAGNOSIS`] may ask what the server sees of a probe, a SYN
+//! with a sequence number of its own. From the first question about it the server looks for the
+//! probe and its answer on all devices; each answer tells what has been seen so far.
+//!
 //! # What a peer can cost
 //! One connection. Queues are bounded ([`MAX_QUEUED_REPLIES`], [`MAX_QUEUED_REQUESTS`]): the
 //! server drops reply records of a slow client, counts them and says so (the target retransmits,
@@ -24,6 +29,7 @@
 
 mod channel;
 mod client;
+mod diagnosis;
 mod frame;
 mod key;
 mod replies;
@@ -36,6 +42,9 @@ use std::time::Duration;
 
 pub use channel::{ChannelError, PRELUDE_LEN};
 pub use client::{Backoff, ClientConfig, ClientEvent, DownReason, TunnelClient};
+pub use diagnosis::{
+    Diagnosis, MAX_SIGHTINGS, Place, Probe, ReversePath, Seen, Sighting, TargetState,
+};
 pub use frame::{Features, Hello, RefuseCode, Registration, Unregistration};
 pub use key::{KeyError, Security, TunnelKey};
 pub use replies::{ReplyBatch, ReplyRecord};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::channel::{Channel, ChannelError, MAX_BODY_LEN, Role, Step};
+use super::diagnosis::{Diagnosis, MAX_DIAGNOSIS_LEN, Probe};
 use super::frame::{
     Features, Hello, RefuseCode, Registration, Unregistration, encode_refusal, kind,
 };
@@ -29,6 +30,8 @@ pub enum ServerEvent {
     Register(Registration),
     /// A session ended.
     Unregister(Unregistration),
+    /// The peer asks about a probe; answer with [`ServerLink::diagnosis`].
+    Diagnose(Probe),
     /// The instance ends in good order.
     Bye,
 }
@@ -180,6 +183,15 @@ impl ServerLink {
         self.answer(kind::CONFLICT, count);
     }
 
+    /// Tells what was seen of a probe.
+    pub fn diagnosis(&mut self, diagnosis: &Diagnosis) {
+        if self.phase == Phase::Up && self.channel.queued() < MAX_QUEUED {
+            let encode = |out: &mut Vec<u8>| diagnosis.encode(out);
+            self.channel
+                .send(kind::DIAGNOSIS, MAX_DIAGNOSIS_LEN, encode);
+        }
+    }
+
     /// Queues reply records; returns how many were dropped because the peer reads too slowly.
     pub fn send_replies(&mut self, batch: &ReplyBatch) -> u64 {
         if self.phase != Phase::Up {
@@ -299,6 +311,10 @@ impl ServerLink {
             (kind::HELLO, _) => return Err(ChannelError::Malformed),
             (kind::REGISTER | kind::UNREGISTER, Phase::Up) => self.unpacking = Some((kind, body)),
             (kind::REGISTER | kind::UNREGISTER, _) => return Err(ChannelError::Malformed),
+            (kind::DIAGNOSE, Phase::Up) if self.features.contains(Features::DIAGNOSIS) => {
+                let probe = Probe::decode(&mut Reader(&self.channel.bytes()[body]))?;
+                return Ok(Progress::Event(ServerEvent::Diagnose(probe)));
+            }
             (kind::PING, _) if self.channel.queued() < MAX_QUEUED => {
                 self.channel.send(kind::PONG, 0, |_| ());
             }

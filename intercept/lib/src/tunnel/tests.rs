@@ -20,6 +20,7 @@ enum Said {
     Conflict(u64),
     Reply(u64, u32, Vec<u8>, Vec<u8>),
     Overflow(u64),
+    Diagnosis(Diagnosis),
     Down(DownReason, bool),
 }
 
@@ -159,6 +160,7 @@ impl Pair {
                     Said::Reply(r.session, r.payload_len, r.tcp.to_vec(), r.payload.to_vec())
                 }
                 ClientEvent::Overflow(lost) => Said::Overflow(lost),
+                ClientEvent::Diagnosis(diagnosis) => Said::Diagnosis(diagnosis),
                 ClientEvent::Down { reason, was_up, .. } => Said::Down(reason, was_up),
             });
         }
@@ -222,6 +224,44 @@ fn payload_comes_only_when_asked_for() {
         })
         .collect();
     assert_eq!(got, data);
+}
+
+#[test]
+fn a_probe_is_diagnosed_for_those_who_were_granted_it() {
+    let probe = Probe {
+        tuple: registration(1).tuple,
+        iss: 99,
+    };
+    let diagnosis = Diagnosis {
+        iss: 99,
+        place: Place::Queue,
+        target_is_here: true,
+        forwards: false,
+        passlisted: false,
+        watching: true,
+        tcp: TargetState::Listening,
+        reverse_path: ReversePath::Accepts,
+        rp_filter: 1,
+        sightings: Vec::new(),
+    };
+    for features in [Features::NONE, Features::DIAGNOSIS] {
+        let asking = Hello {
+            features,
+            ..hello()
+        };
+        let mut pair = Pair::new(key(1), key(1), OUTSIDE, asking);
+        pair.greet();
+        assert!(pair.client.diagnose(&probe));
+        pair.drive();
+        if features == Features::NONE {
+            assert_eq!(pair.server_said, []);
+            continue;
+        }
+        assert_eq!(pair.server_said, [ServerEvent::Diagnose(probe)]);
+        pair.server.diagnosis(&diagnosis);
+        pair.drive();
+        assert_eq!(pair.client_said, [Said::Diagnosis(diagnosis.clone())]);
+    }
 }
 
 #[test]
