@@ -6,7 +6,7 @@
 //! - [`prober`]: one probe sent, awaited and cleaned up after
 //! - [`investigation`]: which probes to send, until the evidence is complete
 //! - [`judge`]: from evidence to findings, without any I/O
-//! - [`finding`], [`report`]: what can be wrong, and how it is told
+//! - [`finding`], [`report`], [`tell`](tell::tell): what can be wrong, and how it is told
 //!
 //! A probe is a SYN whose sequence number is its tag. It is registered like a session, so that its
 //! answer goes the way of every replayed connection; it never becomes one: the target's half-open
@@ -21,4 +21,5 @@ pub mod judge;
 pub mod link;
 pub mod prober;
 pub mod report;
+pub mod tell;
 pub mod watch;

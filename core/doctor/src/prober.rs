@@ -17,6 +17,8 @@ use crate::watch::Watch;
 const ANSWER_TIME: Duration = Duration::from_millis(2_500);
 /// When the probe is sent again: one lost packet is no finding.
 const REPEAT_AFTER: Duration = Duration::from_secs(1);
+/// Time for what was seen on a device to come to those who watch it, after an answer.
+const SETTLE_TIME: Duration = Duration::from_millis(30);
 /// Longest pause between two looks at the own devices.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The lowest source port of a probe, above those that clients use by default.
@@ -165,6 +167,7 @@ impl Prober {
         };
         let outcome = self.send_and_await(&registration, &mut watch, &mut trial);
         if outcome.is_ok() {
+            std::thread::sleep(SETTLE_TIME);
             trial.diagnoses = self.diagnose(&probe)?;
             trial.direct = direct(&mut watch);
         }

@@ -73,7 +73,8 @@ impl Report {
     }
 
     /// Adds a finding, once.
-    pub fn find(&mut self, finding: Finding) {
+    pub fn find(&mut self, finding: impl Into<Finding>) {
+        let finding = finding.into();
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
@@ -139,6 +140,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Here;
 
     #[test]
     fn people_and_programs_are_told_the_same() {
@@ -146,8 +148,8 @@ mod tests {
         report.hop("capture", Health::Good, "a packet of 192.0.2.1 on eth0");
         assert!(report.text().ends_with("no finding: the path works\n"));
         assert_eq!(report.json()["healthy"], true);
-        report.find(Finding::NoDescriptor);
-        report.find(Finding::NoDescriptor);
+        report.find(Here::NoDescriptor);
+        report.find(Here::NoDescriptor);
         let text = report.text();
         assert!(text.starts_with("ok   capture    a packet of 192.0.2.1 on eth0\n"));
         assert!(text.contains("finding: no_descriptor\n"), "{text}");

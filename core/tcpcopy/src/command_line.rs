@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::control::CtlOptions;
+use crate::doctor::DoctorOptions;
 use crate::options::Options;
 
 /// Reproduces the live TCP traffic of an origin server against a target server: connection by
@@ -36,6 +37,10 @@ pub struct CommandLine {
 pub enum Command {
     /// Asks or changes a running tcpcopy that was started with --control
     Ctl(CtlOptions),
+    /// Tries the path of a replay for real and says which hop fails
+    ///
+    /// Exit status: 0 all is well, 1 something is wrong, 2 could not run.
+    Doctor(DoctorOptions),
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! - [`supervise`]: the main thread: signals, figures, the end
 //! - [`statistics`], [`report`], [`process`]: the figures while it runs and at the end
 //! - [`control`]: a running program asked and changed (`tcpcopy ctl`)
+//! - [`doctor`]: the path of a replay tried for real (`tcpcopy doctor`)
 //! - [`logging`], [`signals`], [`daemon`], [`privileges`], [`wake`]: dealings with the system
 //! - [`error`]: why it could not run, and what to do
 
@@ -23,6 +24,7 @@ pub mod command_line;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod error;
 pub mod host;
 pub mod key_file;

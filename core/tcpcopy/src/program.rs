@@ -8,6 +8,7 @@ use clap::Parser;
 
 use crate::command_line::{Command, CommandLine};
 use crate::control;
+use crate::doctor;
 use crate::start::start;
 use crate::supervise::supervise;
 
@@ -27,6 +28,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match line.command {
         Some(Command::Ctl(options)) => return control::run(&options),
+        Some(Command::Doctor(options)) => return doctor::run(&options),
         None => {}
     }
     match start(line.options) {

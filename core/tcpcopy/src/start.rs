@@ -30,6 +30,9 @@ use crate::sources::Sources;
 use crate::supervise::{Event, Events, News};
 use crate::wake::{self, Waker};
 
+pub(crate) use source::{filter, origins};
+pub(crate) use upstream::security;
+
 /// The running program, as the main thread sees it.
 #[derive(Debug)]
 pub struct Running {
@@ -187,7 +190,11 @@ fn log_start(config: &Config, filter: &CaptureFilter, seed: u64) {
     );
 }
 
-fn configure(options: Options) -> Result<Config, StartError> {
+/// What the options mean on this host.
+///
+/// # Errors
+/// [`StartError`] for the first thing that is wrong.
+pub(crate) fn configure(options: Options) -> Result<Config, StartError> {
     let failed = |error: NetError| StartError::System {
         action: "look at this host's devices",
         source: std::io::Error::other(error),

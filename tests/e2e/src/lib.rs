@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod clinic;
 mod replay;
 mod scale;
 
+pub use clinic::{Clinic, Verdict};
 pub use replay::{Replay, assert_alike, programs};
 pub use scale::{is_full, load_time, scaled};

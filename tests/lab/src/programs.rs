@@ -182,7 +182,10 @@ impl Programs {
     }
 
     /// Makes the key that both programs share, once a lab, and returns its path.
-    fn key_file(&self, lab: &Lab) -> Result<String> {
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] when intercept can't make one.
+    pub fn key_file(&self, lab: &Lab) -> Result<String> {
         const NAME: &str = "tunnel.key";
         let path = lab.path(NAME);
         if lab.read(NAME).is_err() {

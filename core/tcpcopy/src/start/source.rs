@@ -67,7 +67,10 @@ fn shard_map(config: &Config) -> ShardMap {
 }
 
 /// What is captured, or taken from files.
-pub(super) fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
+///
+/// # Errors
+/// [`StartError::Filter`].
+pub(crate) fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
     let wrong = |error: FilterError| StartError::Filter(error.to_string());
     let user_filter = config.capture.filter.as_deref();
     // Alone first, so that stray brackets in it can't reach what is joined to it.
@@ -114,7 +117,8 @@ fn not_our_own<'a>(mappings: impl Iterator<Item = &'a Mapping> + Clone) -> Vec<S
     conditions
 }
 
-fn origins(config: &Config) -> Vec<OriginFilter> {
+/// Where clients' packets go, each once.
+pub(crate) fn origins(config: &Config) -> Vec<OriginFilter> {
     let mut origins: Vec<OriginFilter> = Vec::new();
     for mapping in config.mappings() {
         let origin = OriginFilter {

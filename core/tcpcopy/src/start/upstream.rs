@@ -127,7 +127,10 @@ fn sender(lane: &Lane) -> Result<RawSender, StartError> {
 }
 
 /// The key, or that there is none: whether one is needed has been checked.
-fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
+///
+/// # Errors
+/// As [`key_file::read`].
+pub(crate) fn security(key_file: Option<&Path>) -> Result<Security, StartError> {
     let Some(path) = key_file else {
         return Ok(Security::Insecure);
     };

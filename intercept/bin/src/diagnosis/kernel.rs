@@ -31,8 +31,8 @@ const ESTABLISHED: u8 = 1;
 const SYN_RECEIVED: u8 = 3;
 const LISTENING: u8 = 10;
 
-/// Whether the kernel takes packets from `source` to `target` on a device, reverse-path filter
-/// included. It answers as it would decide, since it runs the same code. IPv6 has no such filter.
+/// Whether the kernel takes packets from `source` to `target` on a device whose reverse-path filter
+/// is on. It answers as it would decide, since it runs the same code. IPv6 has no such filter.
 pub(super) fn reverse_path(source: IpAddr, target: IpAddr, device: u32) -> ReversePath {
     let (IpAddr::V4(source), IpAddr::V4(target)) = (source, target) else {
         return ReversePath::Unknown;
@@ -51,7 +51,8 @@ pub(super) fn reverse_path(source: IpAddr, target: IpAddr, device: u32) -> Rever
     match ask(ROUTE, libc::RTM_GETROUTE, &body) {
         Ok(answer) => match error_of(&answer) {
             None => ReversePath::Accepts,
-            Some(libc::EXDEV) => ReversePath::Refuses,
+            // Kernels from about 6.13 on don't tell this refusal from others.
+            Some(libc::EXDEV | libc::EINVAL) => ReversePath::Refuses,
             Some(_) => ReversePath::Unknown,
         },
         Err(_) => ReversePath::Unknown,

@@ -64,7 +64,8 @@ impl Diagnostician {
         let arrival = diagnosis.seen(Seen::ProbeArrived).next_back();
         if let Some(device) = arrival.map(|arrival| arrival.device.clone()) {
             diagnosis.rp_filter = rp_filter(&device, target);
-            if let Ok(index) = interface_index(&device) {
+            let is_filtered = diagnosis.rp_filter > 0 && !is_here(source);
+            if is_filtered && let Ok(index) = interface_index(&device) {
                 diagnosis.reverse_path = kernel::reverse_path(source, target, index);
             }
         }

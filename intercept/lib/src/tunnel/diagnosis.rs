@@ -84,7 +84,7 @@ pub enum TargetState {
 /// What the kernel's reverse-path filter says of a source on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReversePath {
-    /// Not asked, as the probe did not arrive, or not answered.
+    /// Not asked, as the filter is off or the probe did not arrive, or not answered.
     Unknown,
     /// Packets from there are taken.
     Accepts,

@@ -1,0 +1,178 @@
+//! The way to each target in clients' names, and back through intercept.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+
+use intercept_lib::tunnel::{Features, Hello, Security};
+use tcpcopy_doctor::finding::{Here, Tunnel};
+use tcpcopy_doctor::investigation::investigate;
+use tcpcopy_doctor::judge::judge;
+use tcpcopy_doctor::link::{Link, LinkError};
+use tcpcopy_doctor::prober::{ProbeError, Prober, Witness, own_address_towards};
+use tcpcopy_doctor::report::{Health, Report};
+use tcpcopy_doctor::tell::tell;
+use tcpcopy_packet::{Endpoint, FourTuple};
+
+use super::socket::targets;
+use super::{DoctorError, DoctorOptions};
+use crate::config::{Config, Intercept, Lane};
+use crate::start::security;
+
+/// Examines the way to every target; `clients` are tuples of clients that were seen.
+///
+/// # Errors
+/// [`DoctorError`] when a probe can't be tried at all.
+pub(super) fn examine(
+    options: &DoctorOptions,
+    config: &Config,
+    clients: &[FourTuple],
+    report: &mut Report,
+) -> Result<(), DoctorError> {
+    let security = security(config.key_file.as_deref())?;
+    for lane in &config.lanes {
+        let mut witnesses = Vec::new();
+        for intercept in &lane.intercepts {
+            witnesses.extend(connect(intercept, &security, report));
+        }
+        if witnesses.is_empty() {
+            continue;
+        }
+        for target in onlookers(lane, &witnesses) {
+            let address = SocketAddr::new(target, options.intercept_port);
+            // Nobody said that there is one; it is welcome where it is.
+            if let Ok(link) = Link::open(address, security.clone(), hello()) {
+                witnesses.push(Witness {
+                    name: address.to_string(),
+                    address: target,
+                    is_registrar: false,
+                    link,
+                });
+            }
+        }
+        let mut prober = Prober::new(witnesses).map_err(ProbeError::from)?;
+        for target in targets(lane.mappings.iter()) {
+            examine_target(options, &mut prober, target, clients, report)?;
+        }
+        prober.close();
+    }
+    Ok(())
+}
+
+fn examine_target(
+    options: &DoctorOptions,
+    prober: &mut Prober,
+    target: Endpoint,
+    clients: &[FourTuple],
+    report: &mut Report,
+) -> Result<(), DoctorError> {
+    let own = match own_address_towards(target) {
+        Ok(own) => own,
+        Err(error) => {
+            report.hop("send", Health::Bad, format!("no way to {target}: {error}"));
+            report.find(Here::NoRoute { target });
+            return Ok(());
+        }
+    };
+    let source = source(options.probe_source, clients, target).unwrap_or(own);
+    let evidence = investigate(prober, target, source, own)?;
+    tell(&evidence, report);
+    if evidence.main_is_own {
+        let text = "no client is known: whether packets in a client's name come through was not \
+                    tried; name one with --probe-source ADDRESS";
+        report.hop("clients", Health::Untried, text);
+    }
+    for finding in judge(&evidence) {
+        report.find(finding);
+    }
+    Ok(())
+}
+
+/// In whose name to send: as told, else as a client that was seen and whose packets can leave.
+fn source(told: Option<IpAddr>, clients: &[FourTuple], target: Endpoint) -> Option<IpAddr> {
+    let fits = |address: &IpAddr| {
+        address.is_ipv4() == target.address.is_ipv4()
+            && address.is_loopback() == target.address.is_loopback()
+    };
+    let seen = || clients.iter().map(|tuple| tuple.source.address).find(fits);
+    told.filter(fits).or_else(seen)
+}
+
+/// Opens the tunnel to an intercept; a failure becomes a finding.
+fn connect(intercept: &Intercept, security: &Security, report: &mut Report) -> Option<Witness> {
+    let name = &intercept.name;
+    let mut failure = LinkError::NotListening;
+    for address in &intercept.addresses {
+        match Link::open(*address, security.clone(), hello()) {
+            Ok(link) => {
+                let protection = match security {
+                    Security::Key(_) => "with the same key on both ends",
+                    Security::LoopbackOnly | Security::Insecure => "without a key",
+                };
+                let text = format!("intercept at {name} answers, {protection}");
+                report.hop("tunnel", Health::Good, text);
+                return Some(Witness {
+                    name: name.clone(),
+                    address: address.ip(),
+                    is_registrar: true,
+                    link,
+                });
+            }
+            Err(error) => failure = error,
+        }
+    }
+    report.hop("tunnel", Health::Bad, format!("{name}: {failure}"));
+    report.find(unreachable(name.clone(), failure));
+    None
+}
+
+fn unreachable(intercept: String, error: LinkError) -> Tunnel {
+    match error {
+        LinkError::NotListening => Tunnel::NoIntercept { intercept },
+        LinkError::Key(reason) => Tunnel::Key { intercept, reason },
+        LinkError::Unreachable(reason) => Tunnel::Unreachable { intercept, reason },
+    }
+}
+
+/// Addresses of targets where none of the intercepts is, but another one may be.
+fn onlookers(lane: &Lane, witnesses: &[Witness]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = targets(lane.mappings.iter())
+        .iter()
+        .map(|target| target.address)
+        .filter(|address| witnesses.iter().all(|witness| witness.address != *address))
+        .collect();
+    addresses.dedup();
+    addresses
+}
+
+fn hello() -> Hello {
+    Hello {
+        features: Features::DIAGNOSIS,
+        instance: RandomState::new().hash_one(std::process::id()),
+        shard: 0,
+        name: format!("tcpcopy doctor {}", std::process::id()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_probe_goes_in_the_name_of_who_can_be_answered() {
+        let end = |text, port| Endpoint::new(address(text), port);
+        let client = |text| FourTuple::new(end(text, 1), end("192.0.2.1", 80));
+        let clients = ["127.0.0.1", "2001:db8::5", "192.0.2.7", "192.0.2.8"].map(client);
+        let of = |told: Option<&str>, target| source(told.map(address), &clients, end(target, 80));
+        assert_eq!(of(None, "198.51.100.1"), Some(address("192.0.2.7")));
+        assert_eq!(of(None, "2001:db8::1"), Some(address("2001:db8::5")));
+        assert_eq!(of(None, "127.0.0.1"), Some(address("127.0.0.1")));
+        assert_eq!(of(None, "::1"), None);
+        let told = Some("203.0.113.9");
+        assert_eq!(of(told, "198.51.100.1"), told.map(address));
+        assert_eq!(of(told, "2001:db8::1"), Some(address("2001:db8::5")));
+    }
+}
