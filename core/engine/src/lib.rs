@@ -4,6 +4,7 @@
 //! - [`Engine`]: the inputs and the one output call
 //! - `capture`: the connection table; `reassembly` puts a client's stream in order
 //! - `replay`: the sessions; `gate` holds their bytes back, `mirror` is the TCP that delivers them
+//! - [`plugin`]: what the engine needs of protocol plugins, which change what is said
 //! - `shaping`, `selection`: which connections are replayed, how often, and how fast at most
 //! - `allocator`, `timer`: who speaks to the target, and when
 //! - [`Ledger`]: captured = delivered + dropped + in flight, with a name for every drop
@@ -28,6 +29,7 @@ mod mirror;
 mod outbox;
 mod output;
 mod own;
+pub mod plugin;
 mod reassembly;
 mod replay;
 mod selection;

@@ -57,6 +57,10 @@ drop_reasons! {
     TunnelDown, "tunnel_down", "the tunnel to intercept was lost; -L keeps trying to reconnect";
     InterceptRefused, "intercept_refused", "intercept refused the session; its log says why";
     SocketFailed, "socket_failed", "this host would not make or keep a connection to the target; does a firewall rule forbid it?";
+    PluginRefused, "plugin_refused", "a plugin could not replay the session; its own counters name the reason";
+    PluginFailed, "plugin_failed", "a plugin failed or used up what it is allowed; the log says how";
+    PluginHeld, "plugin_held", "a plugin held it back until the session timeout (-t), as the target never said what the plugin waited for";
+    PluginDropped, "plugin_dropped", "a plugin left it out";
     ClientReset, "client_reset", "the client reset the connection before its data could be delivered";
     PortReused, "port_reused", "the client opened a new connection from the same port before this one had ended";
     ShutDown, "shut_down", "still under way when tcpcopy was told to stop";
@@ -99,6 +103,7 @@ impl DropReason {
                 | Self::Paused
                 | Self::OwnReplay
                 | Self::MidStreamRefused
+                | Self::PluginDropped
         )
     }
 }
