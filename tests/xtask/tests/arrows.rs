@@ -12,7 +12,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate and the crates of this workspace that it may know.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("tcpcopy-packet", &[]),
     ("tcpcopy-engine", &["tcpcopy-packet"]),
     ("tcpcopy-net", &[]),
@@ -40,6 +40,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "tcpcopy-packet",
         ],
     ),
+    ("tcpcopy-plugin-api", &[]),
     ("tcpcopy-lab", &[]),
     ("tcpcopy-e2e", &["tcpcopy-lab"]),
     ("xtask", &["tcpcopy-lab"]),

@@ -33,7 +33,7 @@ const UNFINISHED: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 const LEFT_OUT: [&str; 2] = ["target", "libfuzzer"];
 
 /// The directories that hold this project's own sources.
-const SOURCES: [&str; 3] = ["core", "intercept", "tests"];
+const SOURCES: [&str; 4] = ["core", "intercept", "plugin-api", "tests"];
 
 struct Source {
     /// The path from the root of the workspace.
