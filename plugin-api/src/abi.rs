@@ -17,11 +17,14 @@
 
 mod action;
 mod event;
+pub mod native;
+mod setting;
 
 pub use action::{
     Action, ActionBuffer, Actions, LABEL_BYTES, MalformedAction, NAME_BYTES, TAG_BYTES,
 };
 pub use event::Event;
+pub use setting::{DEPTH, Scalar, Setting, SettingError, assemble, flatten};
 
 /// The contract's version.
 pub const VERSION: &str = "0.1.0";
@@ -32,5 +35,8 @@ pub const PACKAGE: &str = "tcpcopy:plugin@0.1.0";
 /// The world of [`PACKAGE`] that a plugin implements.
 pub const WORLD: &str = "plugin";
 
-/// The symbol of a native plugin of this version.
+/// The text of [`PACKAGE`].
+pub const WIT: &str = include_str!("../wit/v0.1.0/plugin.wit");
+
+/// The symbol of a native plugin of this version: a [`native::Entry`].
 pub const SYMBOL: &str = "tcpcopy_plugin_v0_1";

@@ -67,9 +67,8 @@ impl Config {
         self.values.get(key)
     }
 
-    /// The value of a key to be changed; tables made this way do not know their place.
-    #[must_use]
-    pub fn find_mut(&mut self, key: &str) -> Option<&mut Value> {
+    /// The value of a key to be changed; whoever changes it settles the whole.
+    pub(crate) fn find_mut(&mut self, key: &str) -> Option<&mut Value> {
         self.values.get_mut(key)
     }
 
@@ -188,6 +187,13 @@ impl Config {
     #[must_use]
     pub fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         ConfigError::new(&place_of(&self.place, key), problem.into())
+    }
+
+    /// Tells the tables within where they stand.
+    pub(crate) fn settle(&mut self) {
+        for (key, value) in &mut self.values {
+            value.settle(&place_of(&self.place, key));
+        }
     }
 
     fn required<'a, T>(
@@ -340,9 +346,7 @@ impl Value {
         match self {
             Self::Table(table) => {
                 place.clone_into(&mut table.place);
-                for (key, value) in &mut table.values {
-                    value.settle(&place_of(place, key));
-                }
+                table.settle();
             }
             Self::List(list) => {
                 for (at, value) in list.iter_mut().enumerate() {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::abi::ActionBuffer;
+use crate::abi::{ActionBuffer, Event};
 use crate::context::Host;
-use crate::{Config, Context, Plugin};
+use crate::{Config, Context, Direction, Plugin, Session};
 
 /// A configured plugin with the buffer for what it asks for.
 pub(crate) struct Instance<P> {
@@ -34,6 +34,27 @@ impl<P: Plugin> Instance<P> {
             &mut self.plugin,
             &mut Context::new(now, &mut self.actions, host),
         )
+    }
+
+    /// Tells a session what happens.
+    pub(crate) fn event(
+        &mut self,
+        now: Duration,
+        host: &mut dyn Host,
+        session: &mut P::Session,
+        event: Event<'_>,
+    ) {
+        self.call(now, host, |plugin, ctx| match event {
+            Event::Data { direction, bytes } => match direction {
+                Direction::Client => session.on_client(plugin, bytes, ctx),
+                Direction::Origin => session.on_origin(plugin, bytes, ctx),
+                Direction::Target => session.on_target(plugin, bytes, ctx),
+            },
+            Event::Gap { direction, missing } => session.on_gap(plugin, direction, missing, ctx),
+            Event::ClientEnd => session.on_client_end(plugin, ctx),
+            Event::Timer => session.on_timer(plugin, ctx),
+            Event::Shared { key, value } => session.on_shared(plugin, key, value, ctx),
+        });
     }
 
     /// The plugin itself, for the one call that asks for nothing.

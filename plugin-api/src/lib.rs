@@ -13,7 +13,7 @@
 //! from one connection to another. A whole plugin:
 //!
 //! ```
-//! use plugin_api::{Config, Context, Manifest, Plugin, Session, SessionInfo};
+//! use plugin_api::{Config, Context, Manifest, Plugin, Session, SessionInfo, export_plugin};
 //!
 //! struct Upper;
 //!
@@ -41,6 +41,8 @@
 //!     }
 //! }
 //!
+//! export_plugin!(Upper);
+//!
 //! // A test: what is sent to the target when a client says this?
 //! use plugin_api::testkit::{self, Transcript};
 //!
@@ -54,17 +56,20 @@
 //! - [`Context`]: what a callback may do; [`Share`], [`Outcome`], [`Level`]
 //! - [`Manifest`], [`Key`], [`Needs`]: what a plugin says of itself; [`Config`], [`Value`]: what it
 //!   is told
+//! - [`export_plugin!`]: one line that makes a native library or a WASM module of it
 //! - [`testkit`]: transcripts of connections, played to a plugin without a network
 //! - [`abi`]: the contract with the host, for hosts and for authors in other languages
 //!
 //! The crate knows nothing of tcpcopy itself, and a plugin knows nothing but this crate.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod abi;
 mod config;
 mod context;
+#[doc(hidden)]
+pub mod export;
 mod info;
 mod instance;
 mod manifest;

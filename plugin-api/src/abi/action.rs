@@ -149,6 +149,11 @@ impl ActionBuffer {
         std::mem::take(&mut self.0)
     }
 
+    /// Makes room for so many more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.0.reserve(bytes);
+    }
+
     /// Forgets all actions and keeps the memory.
     pub fn clear(&mut self) {
         self.0.clear();

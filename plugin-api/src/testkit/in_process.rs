@@ -7,7 +7,7 @@ use super::Subject;
 use crate::abi::Event;
 use crate::context::Host;
 use crate::instance::Instance;
-use crate::{Config, Direction, Level, Plugin, Session, SessionInfo};
+use crate::{Config, Level, Plugin, Session, SessionInfo};
 
 /// A plugin, its sessions and what a host does for them.
 pub(super) struct InProcess<P: Plugin> {
@@ -42,20 +42,7 @@ impl<P: Plugin> Subject for InProcess<P> {
     fn event(&mut self, now: Duration, id: u64, event: Event<'_>) -> Result<Vec<u8>, String> {
         self.host.now = now;
         let session = self.sessions.get_mut(&id).ok_or("no such session")?;
-        self.instance
-            .call(now, &mut self.host, |plugin, ctx| match event {
-                Event::Data { direction, bytes } => match direction {
-                    Direction::Client => session.on_client(plugin, bytes, ctx),
-                    Direction::Origin => session.on_origin(plugin, bytes, ctx),
-                    Direction::Target => session.on_target(plugin, bytes, ctx),
-                },
-                Event::Gap { direction, missing } => {
-                    session.on_gap(plugin, direction, missing, ctx)
-                }
-                Event::ClientEnd => session.on_client_end(plugin, ctx),
-                Event::Timer => session.on_timer(plugin, ctx),
-                Event::Shared { key, value } => session.on_shared(plugin, key, value, ctx),
-            });
+        self.instance.event(now, &mut self.host, session, event);
         Ok(self.instance.actions().take())
     }
 

@@ -33,7 +33,7 @@ const UNFINISHED: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 const LEFT_OUT: [&str; 2] = ["target", "libfuzzer"];
 
 /// The directories that hold this project's own sources.
-const SOURCES: [&str; 4] = ["core", "intercept", "plugin-api", "tests"];
+const SOURCES: [&str; 5] = ["core", "intercept", "plugin-api", "plugins", "tests"];
 
 struct Source {
     /// The path from the root of the workspace.
