@@ -3,6 +3,7 @@
 mod begin;
 mod life;
 mod offer;
+mod origin;
 mod stream;
 
 use foldhash::fast::FixedState;
@@ -160,7 +161,8 @@ impl Capture {
         }
     }
 
-    /// A segment of the origin tells which client bytes have arrived there.
+    /// A segment of the origin tells which client bytes have arrived there; its own bytes are for a
+    /// plugin.
     fn origin_segment(&mut self, now: Instant, segment: &Segment<'_>, replay: &mut Replay) {
         let Some(&place) = self.by_tuple.get(&segment.tuple.reversed()) else {
             return;
@@ -173,6 +175,7 @@ impl Capture {
         {
             self.give_up_gap(now, place, replay);
         }
+        self.origin_data(now, place, segment, replay);
     }
 
     /// A SYN on a tuple that is in the table: the same again, or a new connection.
@@ -221,6 +224,7 @@ impl Capture {
                 replay.follow_window(key, segment.window);
             }
         }
+        self.note_origin_ack(now, place, segment, replay);
         let has_data = segment.payload_len > 0 || segment.flags.contains(TcpFlags::FIN);
         if has_data {
             self.data(now, place, segment, replay);
@@ -292,8 +296,10 @@ impl Capture {
         if new_bytes > 0 {
             let is_first = !std::mem::replace(&mut connection.has_spoken, true);
             let seen = connection.note_seen(segment.ack);
-            // After a hole, the request may have begun among the bytes that are missing.
-            if may_begin && seen > 0 && seq == expected {
+            // After a hole, the request may have begun among the bytes that are missing. A plugin
+            // finds the beginning itself.
+            let begins = seen > 0 && seq == expected || connection.needs.is_some();
+            if may_begin && begins {
                 connection.phase = Phase::Streaming(Reassembly::new(seq));
                 connection.has_spoken = false;
                 return self.stream_data(now, place, segment, replay);
@@ -325,6 +331,7 @@ impl Capture {
                 home,
                 reason,
                 owes_connection,
+                ..
             } => match self.slot_mut(home) {
                 Some(slot) => {
                     *slot = Slot::Waiting {

@@ -192,6 +192,20 @@ impl Channel {
         either!(self, it => it.finish())
     }
 
+    /// Whether the end of the stream has left, or the connection is over: no byte can follow.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.is_lingering() || either!(self, it => it.has_finished())
+    }
+
+    /// Puts bytes before all from `offset` on, none of which may have been sent.
+    pub(crate) fn insert(&mut self, offset: u64, chunk: Bytes) {
+        let later = self.take_from(offset);
+        self.push(chunk);
+        for chunk in later {
+            self.push(chunk);
+        }
+    }
+
     /// Takes back all bytes from `offset` on, none of which may have been sent.
     pub(crate) fn take_from(&mut self, offset: u64) -> Vec<Bytes> {
         either!(self, it => it.take_from(offset))

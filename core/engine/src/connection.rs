@@ -7,7 +7,8 @@ use tcpcopy_packet::{ClientSeq, Endpoint, FourTuple, OriginSeq};
 
 use crate::ledger::DropReason;
 use crate::mirror::SynOffer;
-use crate::reassembly::Reassembly;
+use crate::plugin::Needs;
+use crate::reassembly::{MAX_DISTANCE, Reassembly};
 use crate::replay::SessionKey;
 use crate::time::Instant;
 
@@ -48,6 +49,8 @@ pub(crate) struct LeftOut {
     /// Origin bytes that the client had seen since the last request that was replayed: its answer,
     /// and not those to requests left out.
     pub(crate) seen: u64,
+    /// Bytes left out since the last request that was replayed.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug)]
@@ -70,9 +73,15 @@ pub(crate) struct Connection {
     pub(crate) is_established: bool,
     /// Client bytes have been seen.
     pub(crate) has_spoken: bool,
+    /// The next byte of the client is its first, or the piece at hand begins with that.
+    pub(crate) is_at_start: bool,
     /// Bytes before the next ones are missing, so that a request may have begun among those.
     pub(crate) is_after_gap: bool,
     pub(crate) left_out: Option<LeftOut>,
+    /// What its plugin needs, where it has one.
+    pub(crate) needs: Option<Needs>,
+    /// What the origin says, where the plugin wants it.
+    pub(crate) origin: Option<Box<Reassembly<OriginSeq>>>,
     /// How much of the origin's stream the client had seen when it last spoke.
     baseline: Option<OriginSeq>,
     pub(crate) scheduled_at: Option<Instant>,
@@ -100,8 +109,11 @@ impl Connection {
             last_seen_at: now,
             is_established: false,
             has_spoken: false,
+            is_at_start: false,
             is_after_gap: false,
             left_out: None,
+            needs: None,
+            origin: None,
             baseline: None,
             scheduled_at: None,
         }
@@ -111,6 +123,14 @@ impl Connection {
     /// acknowledgement yet.
     pub(crate) fn set_baseline(&mut self, ack: u32) {
         self.baseline = Some(OriginSeq::new(ack));
+    }
+
+    /// Where the origin's stream begins for a plugin, as the first segment of it that is captured
+    /// begins at `seq`.
+    pub(crate) fn origin_start(&self, seq: OriginSeq, is_syn: bool) -> OriginSeq {
+        let known = self.baseline.filter(|_| !is_syn);
+        let is_near = |start: &OriginSeq| seq.since(*start).unsigned_abs() <= MAX_DISTANCE;
+        known.filter(is_near).unwrap_or(seq)
     }
 
     /// How many new bytes of the origin the client had seen when it sent a segment with this
@@ -130,6 +150,16 @@ impl Connection {
 
     pub(crate) fn has_live_session(&self) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Live(_)))
+    }
+
+    /// When the present hole in the origin's stream was first seen.
+    pub(crate) fn origin_gap_since(&self) -> Option<Instant> {
+        self.origin.as_ref().and_then(|origin| origin.gap_since())
+    }
+
+    /// Bytes of the origin held until a hole is filled.
+    pub(crate) fn origin_held_bytes(&self) -> u64 {
+        (self.origin.as_ref()).map_or(0, |origin| origin.held_bytes() as u64)
     }
 
     /// When the present hole in the stream was first seen.

@@ -7,6 +7,7 @@ use crate::config::{EngineConfig, Tuning};
 use crate::delay::DelayHistogram;
 use crate::ledger::Ledger;
 use crate::output::{CaptureEvent, Gauges, InFlight, Output, SessionId, ShutDown, UpstreamEvent};
+use crate::plugin::{Installed, Plugins};
 use crate::replay::Replay;
 use crate::session::Session;
 use crate::socket::SocketEvent;
@@ -29,10 +30,22 @@ impl Engine {
     /// unpredictable to others.
     #[must_use]
     pub fn new(config: EngineConfig, seed: u64) -> Self {
+        Self::build(config, seed, None)
+    }
+
+    /// An engine whose sessions have `plugins` between client and target, where those want it.
+    #[must_use]
+    pub fn with_plugins(config: EngineConfig, seed: u64, plugins: Box<dyn Plugins>) -> Self {
+        let ports = config.mappings.iter().map(|mapping| mapping.origin_port);
+        let installed = Installed::new(plugins, ports, seed);
+        Self::build(config, seed, Some(installed))
+    }
+
+    fn build(config: EngineConfig, seed: u64, plugins: Option<Installed>) -> Self {
         let capture = Capture::new(&config, seed);
         Self {
             capture,
-            replay: Replay::new(config, seed),
+            replay: Replay::new(config, plugins, seed),
             shut_down: None,
         }
     }
@@ -41,7 +54,7 @@ impl Engine {
     pub fn segment(&mut self, now: Instant, segment: &Segment<'_>) {
         if self.shut_down.is_none() {
             self.capture.segment(now, segment, &mut self.replay);
-            self.settle_news();
+            self.settle_news(now);
         }
     }
 
@@ -62,29 +75,31 @@ impl Engine {
     /// What intercept reports: a segment of the target for a session.
     pub fn reply(&mut self, now: Instant, session: SessionId, segment: &Segment<'_>) {
         self.replay.reply(now, session, segment);
-        self.settle_news();
+        self.settle_news(now);
     }
 
     /// Bytes that the target has sent to a session's kernel connection. `is_last` says that no more
     /// wait in the kernel: the target has paused, which is how its answers end.
     pub fn received(&mut self, now: Instant, session: SessionId, bytes: &[u8], is_last: bool) {
-        let bytes = bytes.len() as u64;
-        let event = SocketEvent::Received { bytes, is_last };
-        self.replay.socket_event(now, session, event);
-        self.settle_news();
+        let event = SocketEvent::Received {
+            bytes: bytes.len() as u64,
+            is_last,
+        };
+        self.replay.socket_event(now, session, event, bytes);
+        self.settle_news(now);
     }
 
     /// Something happened on the way to the target.
     pub fn upstream_event(&mut self, now: Instant, event: UpstreamEvent) {
         self.replay.upstream_event(now, event);
-        self.settle_news();
+        self.settle_news(now);
     }
 
     /// Time has passed.
     pub fn timeout(&mut self, now: Instant) {
         self.capture.timeout(now, &mut self.replay);
         self.replay.timeout(now);
-        self.settle_news();
+        self.settle_news(now);
         if let Some(ShutDown::Drain { deadline }) = self.shut_down
             && deadline <= now
         {
@@ -101,7 +116,7 @@ impl Engine {
     /// still open end as if their clients closed after the answer to their last request.
     pub fn end_round(&mut self, now: Instant) {
         self.capture.end_round(now, &mut self.replay);
-        self.settle_news();
+        self.settle_news(now);
     }
 
     /// What to do next. Call it until it answers [`Output::Timeout`].
@@ -109,7 +124,7 @@ impl Engine {
         if self.replay.prepare_output(now) {
             return self.replay.output();
         }
-        self.settle_news();
+        self.settle_news(now);
         Output::Timeout(self.next_timeout())
     }
 
@@ -137,7 +152,7 @@ impl Engine {
             ShutDown::Drain { .. } => self.replay.finish_all(now),
             ShutDown::Now => self.replay.end_all(now, crate::DropReason::ShutDown),
         }
-        self.settle_news();
+        self.settle_news(now);
     }
 
     /// Whether everything is over after a [`shut_down`](Self::shut_down).
@@ -190,7 +205,8 @@ impl Engine {
         }
     }
 
-    fn settle_news(&mut self) {
+    fn settle_news(&mut self, now: Instant) {
+        self.replay.wake(now);
         while let Some(news) = self.replay.news.pop_front() {
             self.capture.hear(news, &mut self.replay);
         }

@@ -5,15 +5,20 @@
 //! answer ends, but the capture tells how long the origin's was: the target's counts as given when
 //! about as much has come and the target has pushed it out, or when it falls quiet.
 //!
+//! Where a plugin marks exchanges, it also tells where answers end ([`marks`]), and it may hold
+//! everything back.
+//!
 //! The captured moment needs no gate here: bytes reach the engine at that moment, never before. A
 //! latency asked for holds each exchange, and the end, back for that much longer.
 
+mod marks;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::marks::Marks;
 use crate::delay::DelayHistogram;
 use crate::latency::Arrival;
 use crate::time::Instant;
@@ -105,6 +110,8 @@ pub(crate) struct Gate {
     waiting_since: Option<Instant>,
     /// When time alone may open the gate.
     check_at: Option<Instant>,
+    /// What a plugin has to say about it.
+    marks: Marks,
 }
 
 impl Gate {
@@ -123,6 +130,7 @@ impl Gate {
             last_reply_at: Instant::ZERO,
             waiting_since: None,
             check_at: None,
+            marks: Marks::default(),
         }
     }
 
@@ -142,11 +150,12 @@ impl Gate {
 
     /// Bytes from this offset on stay. The FIN counts as the byte after the last.
     pub(crate) fn limit(&self, end: u64) -> u64 {
-        match self.exchanges.get(self.released) {
+        let limit = match self.exchanges.get(self.released) {
             Some(exchange) => exchange.start,
             None if self.end.is_some() && !self.end_released => end,
             None => u64::MAX,
-        }
+        };
+        self.marks.held_from().map_or(limit, |held| held.min(limit))
     }
 
     /// Whether the client's RST is due.
@@ -183,7 +192,12 @@ impl Gate {
 
     /// Whether an answer of the target is still to come, as far as one can tell.
     pub(crate) fn expects_answer(&self) -> bool {
-        self.unanswered || self.released < self.exchanges.len()
+        self.is_unanswered() || self.released < self.exchanges.len()
+    }
+
+    /// Whether the newest exchange that has left still waits for its answer.
+    fn is_unanswered(&self) -> bool {
+        (self.marks.has_open()).unwrap_or(self.unanswered)
     }
 
     /// When [`Self::pass`] should be asked again, if nothing happens before.
@@ -198,7 +212,7 @@ impl Gate {
         loop {
             if self.unanswered && view.received > self.base {
                 self.unanswered = false;
-                passage.answered += 1;
+                passage.answered += u64::from(self.marks.has_open().is_none());
             }
             if !self.release_next(now, view) {
                 break;
@@ -213,6 +227,11 @@ impl Gate {
         let exchange = self.exchanges.get(self.released).copied();
         let end = self.end.filter(|_| !self.end_released);
         if exchange.is_none() && end.is_none() {
+            return false;
+        }
+        let start = exchange.map_or(view.end, |exchange| exchange.start);
+        if self.marks.held_from().is_some_and(|held| held <= start) {
+            self.waiting_since = None;
             return false;
         }
         if self.leaves_at.is_none() {
@@ -233,6 +252,7 @@ impl Gate {
         self.leaves_at = None;
         if exchange.is_some() {
             self.released += 1;
+            self.marks.note_released();
             self.base = view.received;
             self.unanswered = true;
             self.pushed = false;
@@ -282,7 +302,7 @@ impl Gate {
             return None;
         }
         let due = *self.waiting_since.get_or_insert(now) + ABORT_PATIENCE;
-        let is_ready = !self.unanswered || view.finished || self.has_come(now, due);
+        let is_ready = !self.is_unanswered() || view.finished || self.has_come(now, due);
         is_ready.then_some(late)
     }
 
@@ -302,6 +322,9 @@ impl Gate {
             return false;
         }
         let since = *self.waiting_since.get_or_insert(now);
+        if let Some(has_open) = self.marks.has_open_before() {
+            return !has_open;
+        }
         let answer = view.received - self.base;
         if answer == 0 {
             let due = self.last_reply_at.max(since) + PATIENCE;
@@ -325,7 +348,7 @@ impl Gate {
             let complete = match self.exchanges.get(1) {
                 Some(next) => view.delivered >= next.start,
                 None => {
-                    let over = !self.unanswered || view.finished || self.end.is_some();
+                    let over = !self.is_unanswered() || view.finished || self.end.is_some();
                     view.delivered == view.end && over
                 }
             };

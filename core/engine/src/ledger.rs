@@ -12,7 +12,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{CaptureCounters, LoadCounters, SendErrors, UpstreamCounters};
+pub use counters::{CaptureCounters, LoadCounters, PluginCounters, SendErrors, UpstreamCounters};
 pub use reason::{DropReason, PerReason};
 
 /// What happened to one kind of thing: connections, requests or bytes.
@@ -149,6 +149,8 @@ pub struct Ledger {
     pub capture: CaptureCounters,
     /// How the load was shaped.
     pub load: LoadCounters,
+    /// What plugins did.
+    pub plugin: PluginCounters,
     /// What went to the target and came back.
     pub upstream: UpstreamCounters,
     /// Packets that could not be sent.
@@ -164,6 +166,7 @@ impl Ledger {
         self.answered_requests += other.answered_requests;
         self.capture.merge(&other.capture);
         self.load.merge(&other.load);
+        self.plugin.merge(&other.plugin);
         self.upstream.merge(&other.upstream);
         self.send_errors.merge(&other.send_errors);
     }
@@ -200,6 +203,7 @@ impl Ledger {
             .chain(self.bytes.rows(&BYTES))
             .chain(self.capture.rows())
             .chain(self.load.rows())
+            .chain(self.plugin.rows())
             .chain(self.upstream.rows())
             .chain(self.send_errors.rows())
     }

@@ -44,8 +44,8 @@ pub use config::*;
 pub use delay::DelayHistogram;
 pub use engine::Engine;
 pub use ledger::{
-    Account, Balance, CaptureCounters, DropReason, Ledger, LoadCounters, PerReason, Row,
-    SendErrors, UpstreamCounters,
+    Account, Balance, CaptureCounters, DropReason, Ledger, LoadCounters, PerReason, PluginCounters,
+    Row, SendErrors, UpstreamCounters,
 };
 pub use output::{
     CaptureEvent, Closing, Gauges, InFlight, Output, Registration, SessionId, SessionRecord,

@@ -52,6 +52,8 @@ pub struct Registration {
     pub tuple: FourTuple,
     /// The initial sequence number of our SYN.
     pub iss: u32,
+    /// Whether the replies have to carry their payload, because a plugin wants it.
+    pub payload: bool,
 }
 
 /// A session that has ended.

@@ -25,6 +25,8 @@
 //! `start_seen = false`, and is given the client's bytes from the first request on of which nothing
 //! has left.
 
+mod installed;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ use tcpcopy_packet::Endpoint;
 
 use crate::output::SessionId;
 use crate::time::Instant;
+
+pub(crate) use installed::Installed;
 
 /// The plugins of one engine. What is asked of it concerns one session at a time.
 pub trait Plugins: Send + Debug {

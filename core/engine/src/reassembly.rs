@@ -154,12 +154,18 @@ impl<S: SequenceNumber> Reassembly<S> {
         self.held.as_ref().and_then(|held| held.since())
     }
 
+    /// Length of the hole at [`next`](Self::next) in bytes; `None` when there is none.
+    #[must_use]
+    pub fn gap_len(&self) -> Option<u32> {
+        let resume = self.held.as_ref()?.first()?;
+        Some(distance(self.next, resume))
+    }
+
     /// Gives up the hole at [`next`](Self::next): goes on with what follows it. Returns the hole's
     /// length in bytes; `None` when there is no hole.
     pub fn skip_gap(&mut self, deliver: &mut impl FnMut(Piece<'_>)) -> Option<u32> {
-        let resume = self.held.as_ref()?.first()?;
-        let hole = distance(self.next, resume);
-        self.next = resume;
+        let hole = self.gap_len()?;
+        self.next += hole;
         self.deliver_held(deliver);
         self.settle(deliver);
         Some(hole)

@@ -2,6 +2,7 @@
 
 mod ends;
 mod line;
+mod plugins;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -19,7 +20,8 @@ use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Mirror, SynOffer};
 use crate::output::{Closing, Output, Registration, SessionId, SessionRecord};
 use crate::own::OwnConnections;
-use crate::session::{Home, Load, Session};
+use crate::plugin::Installed;
+use crate::session::{Context, Home, Load, Session};
 use crate::socket::Socket;
 use crate::time::Instant;
 use crate::timer::TimerQueue;
@@ -38,6 +40,7 @@ pub(crate) enum HomeNews {
     /// The session is over; the next request boundary opens another.
     Ended {
         home: Home,
+        session: SessionKey,
         reason: DropReason,
         owes_connection: bool,
     },
@@ -55,6 +58,8 @@ pub(crate) struct Opening {
     pub(crate) offer: SynOffer,
     pub(crate) home: Option<Home>,
     pub(crate) owes_connection: bool,
+    /// Whether the first byte of the session is the first that the client said.
+    pub(crate) start_seen: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,7 @@ pub(crate) struct Replay {
     request: Request,
     packet: Vec<u8>,
     load: Load,
+    plugins: Option<Installed>,
     tunnel_is_up: bool,
     /// Lingering sessions end as soon as they have nothing to send.
     is_closing: bool,
@@ -95,7 +101,7 @@ enum Notice {
 }
 
 impl Replay {
-    pub(crate) fn new(config: EngineConfig, seed: u64) -> Self {
+    pub(crate) fn new(config: EngineConfig, plugins: Option<Installed>, seed: u64) -> Self {
         let allocator = TupleAllocator::new(
             config.client_pool.clone(),
             config.localhost_replacement,
@@ -120,6 +126,7 @@ impl Replay {
             request: Request::Packet,
             packet: Vec::with_capacity(2048),
             load: Load::default(),
+            plugins,
             tunnel_is_up: false,
             is_closing: false,
         }
@@ -166,7 +173,18 @@ impl Replay {
         now: Instant,
         opening: Opening,
     ) -> Result<SessionKey, DropReason> {
-        let channel = self.channel_for(now, &opening)?;
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let place = u32::try_from(self.sessions.vacant_key()).expect("fewer than 2^32 sessions");
+        let key = SessionId::new(serial, place);
+        let plugin = self.open_plugin(now, key, &opening)?;
+        let channel = match self.channel_for(now, &opening) {
+            Ok(channel) => channel,
+            Err(reason) => {
+                self.abandon_plugin(key, plugin);
+                return Err(reason);
+            }
+        };
         let Opening {
             client,
             origin,
@@ -176,17 +194,14 @@ impl Replay {
             owes_connection,
             ..
         } = opening;
-        let serial = self.next_serial;
         let distance = Distance::new(self.config.latency, self.seed, serial);
         let mut session = Session::new(now, client, origin, copy, channel, distance, &self.config);
         session.home = home;
         session.owes_connection = owes_connection;
-        self.next_serial = self.next_serial.wrapping_add(1);
-        let place = self.sessions.insert((serial, session));
-        let key = SessionId::new(
-            serial,
-            u32::try_from(place).expect("fewer than 2^32 sessions"),
-        );
+        self.sessions.insert((serial, session));
+        if let Some(needs) = plugin {
+            self.touch(key, |session, cx| session.plug(now, key, needs, cx));
+        }
         match self.config.upstream {
             Upstream::Raw if self.tunnel_is_up => self.register(key),
             Upstream::Raw => {}
@@ -215,9 +230,7 @@ impl Replay {
 
     /// A new exchange begins in a session.
     pub(crate) fn begin(&mut self, now: Instant, key: SessionKey, seen: u64) {
-        self.touch(key, |session, replay| {
-            session.begin(now, seen, replay.ledger)
-        });
+        self.touch(key, |session, cx| session.begin(now, seen, cx.ledger));
     }
 
     /// Client bytes for a session. Returns false when the session is gone, or ended here for want
@@ -227,9 +240,7 @@ impl Replay {
             self.fail(now, key, DropReason::MemoryBudget);
             return false;
         }
-        self.touch(key, |session, replay| {
-            session.push(now, chunk, replay.ledger)
-        })
+        self.act(now, key, |session, cx| session.push(now, chunk, cx))
     }
 
     /// The client has answered the origin's SYN-ACK.
@@ -246,24 +257,24 @@ impl Replay {
 
     /// The client has closed (`abort`: reset) its connection.
     pub(crate) fn end_stream(&mut self, now: Instant, key: SessionKey, abort: bool, seen: u64) {
-        self.touch(key, |session, replay| {
-            session.end_stream(now, abort, seen, replay.ledger);
+        self.act(now, key, |session, cx| {
+            session.end_stream(now, abort, seen, cx);
         });
     }
 
     /// The captured stream has a permanent hole here.
     pub(crate) fn cut(&mut self, now: Instant, key: SessionKey, reason: DropReason) {
-        self.touch(key, |session, replay| {
+        self.act(now, key, |session, cx| {
             session.home = None;
-            session.cut(now, reason, replay.ledger);
+            session.cut(now, reason, cx);
         });
     }
 
     /// The session belongs to no connection any more; it delivers what it has and closes.
     pub(crate) fn detach(&mut self, now: Instant, key: SessionKey) {
-        self.touch(key, |session, replay| {
+        self.act(now, key, |session, cx| {
             session.home = None;
-            session.end_stream(now, true, 0, replay.ledger);
+            session.end_stream(now, true, 0, cx);
         });
         // A client that reuses its port is done with the old connection: so is the tuple.
         if self
@@ -276,19 +287,19 @@ impl Replay {
 
     /// Closes a session towards the target, and leaves it to itself.
     pub(crate) fn finish(&mut self, now: Instant, key: SessionKey) {
-        self.touch(key, |session, replay| {
+        self.act(now, key, |session, cx| {
             session.home = None;
-            session.end_stream(now, false, 0, replay.ledger);
+            session.end_stream(now, false, 0, cx);
         });
     }
 
     /// The capture ends here: the session closes once the last request is answered, and is left to
     /// itself.
     pub(crate) fn finish_answered(&mut self, now: Instant, key: SessionKey) {
-        self.touch(key, |session, replay| {
+        self.act(now, key, |session, cx| {
             session.home = None;
             let seen = u64::from(session.expects_answer());
-            session.end_stream(now, false, seen, replay.ledger);
+            session.end_stream(now, false, seen, cx);
         });
     }
 
@@ -324,9 +335,9 @@ impl Replay {
     pub(crate) fn finish_all(&mut self, now: Instant) {
         let keys: Vec<SessionKey> = self.keys().collect();
         for key in keys {
-            self.touch(key, |session, replay| {
+            self.act(now, key, |session, cx| {
                 let seen = u64::from(session.expects_answer());
-                session.end_stream(now, false, seen, replay.ledger);
+                session.end_stream(now, false, seen, cx);
             });
         }
     }
@@ -340,9 +351,7 @@ impl Replay {
             {
                 continue;
             }
-            self.touch(key, |session, replay| {
-                fate = session.timeout(now, replay.config, replay.ledger);
-            });
+            self.act(now, key, |session, cx| fate = session.timeout(now, cx));
             self.apply(now, key, fate);
         }
     }
@@ -428,6 +437,7 @@ impl Replay {
                 config: &self.config,
                 ledger: &mut self.ledger,
                 send_delay: &mut self.send_delay,
+                plugins: self.plugins.as_mut(),
             },
         );
         self.load.replace(before, session.load());
@@ -452,11 +462,4 @@ impl Replay {
             self.timers.schedule(key, at);
         }
     }
-}
-
-/// What a session may use of its engine.
-struct Context<'a> {
-    config: &'a EngineConfig,
-    ledger: &'a mut Ledger,
-    send_delay: &'a mut DelayHistogram,
 }

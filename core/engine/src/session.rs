@@ -1,9 +1,13 @@
 //! One session: the replayed twin of a captured connection, or of one copy of it.
 //!
 //! A session joins the gate (what may leave) with the channel (how it reaches the target) and keeps
-//! the account of both. What only one kind of channel needs is in [`raw`] and [`socket`].
+//! the account of both. What only one kind of channel needs is in [`raw`] and [`socket`]; what a
+//! plugin between client and target needs is in [`plugged`].
 
 mod carry;
+mod intake;
+mod past;
+mod plugged;
 mod raw;
 mod socket;
 
@@ -13,12 +17,17 @@ use tcpcopy_packet::{Endpoint, FourTuple};
 use crate::channel::{Channel, Heard, Request};
 use crate::config::EngineConfig;
 use crate::delay::DelayHistogram;
-use crate::gate::{Exchange, Gate, StreamEnd, View};
+#[cfg(doc)]
+use crate::gate::Exchange;
+use crate::gate::{Gate, StreamEnd, View};
 use crate::latency::Distance;
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Expired, SynOffer};
+use crate::plugin::{Event, Installed};
 use crate::time::Instant;
 use crate::timer::TimerEntries;
+use plugged::Plugged;
+pub(crate) use plugged::open_plugin;
 
 /// How long a session whose client never answers the origin's SYN-ACK is kept: servers give up
 /// after 63 s.
@@ -67,6 +76,14 @@ impl Load {
     }
 }
 
+/// What a session may use of its engine.
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a EngineConfig,
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) send_delay: &'a mut DelayHistogram,
+    pub(crate) plugins: Option<&'a mut Installed>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) home: Option<Home>,
@@ -88,6 +105,7 @@ pub(crate) struct Session {
     pub(crate) is_settled: bool,
     channel: Channel,
     gate: Gate,
+    plugin: Option<Box<Plugged>>,
     /// How much further away than the captured client it seems to be.
     distance: Distance,
     /// Origin bytes that the client has seen since this session began.
@@ -119,6 +137,7 @@ impl Session {
             is_settled: false,
             channel,
             gate: Gate::new(config.wait_for_answers),
+            plugin: None,
             distance,
             seen_total: 0,
             last_activity_at: now,
@@ -136,11 +155,11 @@ impl Session {
 
     /// Bytes captured, delivered and received.
     pub(crate) fn byte_counts(&self) -> (u64, u64, u64) {
-        (
-            self.channel.end(),
-            self.channel.delivered(),
-            self.channel.received(),
-        )
+        let received = self.channel.received();
+        match &self.plugin {
+            Some(plugged) => (plugged.intake.taken(), plugged.intake.delivered(), received),
+            None => (self.channel.end(), self.channel.delivered(), received),
+        }
     }
 
     /// The round-trip time it imitates.
@@ -155,7 +174,10 @@ impl Session {
 
     /// Captured bytes that the target has not acknowledged.
     pub(crate) fn buffered(&self) -> u64 {
-        self.channel.end() - self.channel.delivered()
+        match &self.plugin {
+            Some(plugged) => plugged.intake.pending(),
+            None => self.channel.end() - self.channel.delivered(),
+        }
     }
 
     /// What it adds to the engine's load.
@@ -164,8 +186,9 @@ impl Session {
             return Load::default();
         }
         let has_unsent = self.channel.sent() < self.channel.end();
+        let past = (self.plugin.as_ref()).map_or(0, |plugged| plugged.past.memory_bytes());
         Load {
-            memory_bytes: self.channel.memory_bytes(),
+            memory_bytes: self.channel.memory_bytes() + past,
             hurried_sessions: u64::from(has_unsent),
         }
     }
@@ -175,7 +198,7 @@ impl Session {
         if self.is_settled {
             0
         } else {
-            self.gate.pending()
+            self.gate.pending() + self.plugin.as_ref().map_or(0, |plugged| plugged.credit)
         }
     }
 
@@ -200,32 +223,45 @@ impl Session {
         self.channel.client_established(rtt);
     }
 
-    /// A new exchange begins with the next byte; `seen` as in [`Exchange::seen`].
+    /// A request begins with the client's next byte, as far as TCP can tell; `seen` as in
+    /// [`Exchange::seen`].
     pub(crate) fn begin(&mut self, now: Instant, seen: u64, ledger: &mut Ledger) {
         self.seen_total += seen;
-        let start = self.channel.end();
-        self.gate.begin(Exchange {
-            start,
-            seen,
-            seen_total: self.seen_total,
-            arrival: self.distance.arrival(now),
-        });
-        ledger.requests.capture(1);
+        if self.has_plugin() {
+            self.note_boundary(now, seen);
+        } else {
+            self.begin_exchange(now, seen, ledger);
+        }
     }
 
     /// More bytes of the client.
-    pub(crate) fn push(&mut self, now: Instant, chunk: Bytes, ledger: &mut Ledger) {
-        ledger.bytes.capture(chunk.len() as u64);
+    pub(crate) fn push(&mut self, now: Instant, chunk: Bytes, cx: &mut Context<'_>) {
+        cx.ledger.bytes.capture(chunk.len() as u64);
+        self.take_in(now, chunk, cx);
+    }
+
+    /// Bytes of the client that are in the account.
+    fn take_in(&mut self, now: Instant, chunk: Bytes, cx: &mut Context<'_>) {
         self.last_activity_at = now;
-        self.channel.push(chunk);
-        self.pass(now, ledger);
+        match self.plugin {
+            Some(_) => self.push_plugged(now, chunk, cx),
+            None => self.channel.push(chunk),
+        }
+        self.pass(now, cx.ledger);
     }
 
     /// The client has closed or aborted; `seen` counts as in [`Exchange::seen`].
-    pub(crate) fn end_stream(&mut self, now: Instant, abort: bool, seen: u64, ledger: &mut Ledger) {
+    pub(crate) fn end_stream(
+        &mut self,
+        now: Instant,
+        abort: bool,
+        seen: u64,
+        cx: &mut Context<'_>,
+    ) {
         if self.gate.has_ended() {
             return;
         }
+        let seen = self.end_plugged(now, seen, cx);
         self.seen_total += seen;
         self.gate.end(StreamEnd {
             abort,
@@ -237,32 +273,29 @@ impl Session {
         if !abort {
             self.channel.finish();
         }
-        self.pass(now, ledger);
+        self.pass(now, cx.ledger);
     }
 
     /// Acts on whatever time has made due.
-    pub(crate) fn timeout(
-        &mut self,
-        now: Instant,
-        config: &EngineConfig,
-        ledger: &mut Ledger,
-    ) -> Option<Fate> {
+    pub(crate) fn timeout(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Fate> {
+        let upstream = &mut cx.ledger.upstream;
         let expired = match self.may_speak || self.is_lingering() {
             true => self.channel.timeout(now),
             false => Expired::Nothing,
         };
         match expired {
             Expired::Ended(ending) => return Some(ending.into()),
-            Expired::Retransmission => ledger.upstream.retransmission_timeouts += 1,
-            Expired::WindowProbe => ledger.upstream.zero_window_probes += 1,
-            Expired::TailProbe => ledger.upstream.tail_loss_probes += 1,
+            Expired::Retransmission => upstream.retransmission_timeouts += 1,
+            Expired::WindowProbe => upstream.zero_window_probes += 1,
+            Expired::TailProbe => upstream.tail_loss_probes += 1,
             Expired::Nothing => {}
         }
         if self.is_settled {
             return None;
         }
-        self.pass(now, ledger);
-        let (due, reason) = self.patience(config);
+        self.plugin_timeout(now, cx);
+        self.pass(now, cx.ledger);
+        let (due, reason) = self.patience(cx.config);
         (due <= now).then_some(match reason {
             DropReason::IdleTimeout if self.buffered() == 0 => Fate::Done,
             reason => Fate::Failed(reason),
@@ -283,6 +316,8 @@ impl Session {
                 since + HANDSHAKE_TIMEOUT.min(config.idle_timeout),
                 DropReason::IdleTimeout,
             )
+        } else if let Some(since) = self.gate.held_since(self.channel.end()) {
+            (since + config.session_timeout, DropReason::PluginHeld)
         } else if let Some(since) = self.gate.waiting_since() {
             // Keep-alive probes are no answer.
             (since + config.session_timeout, DropReason::GateTimeout)
@@ -323,8 +358,11 @@ impl Session {
             return channel;
         }
         let patience = self.patience(config).0;
-        let own = self.gate.deadline().map_or(patience, |at| at.min(patience));
-        Some(channel.map_or(own, |at| at.min(own)))
+        let plugin = self.plugin.as_ref().and_then(|plugged| plugged.deadline());
+        [channel, self.gate.deadline(), plugin, Some(patience)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do, if one may be done; a packet is written into `packet`.
@@ -340,19 +378,30 @@ impl Session {
         }
     }
 
-    /// Accounts for what was heard of the target, and lets the gate look.
-    fn hear(&mut self, now: Instant, heard: &Heard, ledger: &mut Ledger) {
+    /// Accounts for what was heard of the target, and lets plugin and gate look. `payload` is what
+    /// has come of the target's bytes, where a plugin wants them.
+    fn hear(&mut self, now: Instant, heard: &Heard, payload: &[u8], cx: &mut Context<'_>) {
         if self.is_settled {
             return;
         }
-        ledger.bytes.deliver(heard.delivered);
+        let delivered = match &mut self.plugin {
+            Some(plugged) => plugged.intake.deliver(self.channel.delivered()),
+            None => heard.delivered,
+        };
+        cx.ledger.bytes.deliver(delivered);
         if heard.established && std::mem::take(&mut self.owes_connection) {
-            ledger.connections.deliver(1);
+            cx.ledger.connections.deliver(1);
         }
         if heard.received > 0 || heard.pushed || heard.target_finished {
             self.gate.reply(now, heard.pushed);
         }
-        self.pass(now, ledger);
+        if !payload.is_empty() {
+            self.call(now, Event::Target(payload), cx);
+        }
+        if heard.target_finished {
+            self.call(now, Event::TargetEnd, cx);
+        }
+        self.pass(now, cx.ledger);
     }
 
     /// Records how long the requests were held of which a byte has left.
@@ -367,6 +416,9 @@ impl Session {
         ledger.answered_requests += passage.answered;
         if self.gate.abort_is_due() {
             self.channel.abort(now);
+        }
+        if let Some(plugged) = &mut self.plugin {
+            plugged.past.forget_sent(self.channel.sent());
         }
     }
 
@@ -385,15 +437,19 @@ impl Session {
         self.channel.abort(now);
     }
 
-    /// Closes the session's account: what is not delivered is dropped for `reason`.
-    pub(crate) fn settle(&mut self, reason: DropReason, ledger: &mut Ledger) {
+    /// Closes the session's account: what is not delivered is dropped for `reason`. Returns how
+    /// many bytes that were.
+    pub(crate) fn settle(&mut self, reason: DropReason, ledger: &mut Ledger) -> u64 {
         if std::mem::replace(&mut self.is_settled, true) {
-            return;
+            return 0;
         }
+        self.settle_plugged(reason, ledger);
         let (delivered, dropped) = self.gate.close(&self.view());
         ledger.requests.deliver(delivered);
         ledger.requests.drop(reason, dropped);
-        ledger.bytes.drop(reason, self.buffered());
+        let lost = self.buffered();
+        ledger.bytes.drop(reason, lost);
+        lost
     }
 }
 

@@ -205,6 +205,11 @@ impl Socket {
         }
     }
 
+    /// Whether the end of the stream has been told, so that no byte can follow.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.finish == Finish::Sent
+    }
+
     /// Takes back all bytes from `offset` on, which the kernel must not have.
     pub(crate) fn take_from(&mut self, offset: u64) -> Vec<Bytes> {
         debug_assert!(

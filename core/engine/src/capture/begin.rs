@@ -63,7 +63,9 @@ impl Capture {
             reason: refused.unwrap_or(DropReason::JoinedLate),
         };
         let place = self.insert(now, beginning, replay);
-        self.connections[place as usize].isn = Some(isn);
+        let connection = &mut self.connections[place as usize];
+        connection.isn = Some(isn);
+        connection.is_at_start = true;
         if refused.is_none() {
             for slot in 0..copies {
                 self.open_slot(now, place, slot, true, replay);
@@ -176,6 +178,7 @@ impl Capture {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let mut connection = Connection::new(now, tuple, target, serial, phase, offer);
+        connection.needs = replay.needs(tuple.destination.port);
         connection.slots = (0..copies)
             .map(|_| Slot::Waiting {
                 reason,

@@ -29,11 +29,13 @@ impl Capture {
             }
             connection.scheduled_at = None;
             let gap_timeout = replay.config.gap_timeout;
-            if connection
-                .gap_since()
-                .is_some_and(|since| since + gap_timeout <= now)
-            {
+            let is_permanent = |since: Instant| since + gap_timeout <= now;
+            if connection.gap_since().is_some_and(is_permanent) {
                 self.give_up_gap(now, place, replay);
+                continue;
+            }
+            if connection.origin_gap_since().is_some_and(is_permanent) {
+                self.give_up_origin_gap(now, place, replay);
                 continue;
             }
             let is_due = forgotten_at(connection, &replay.config) <= now;
@@ -49,7 +51,8 @@ impl Capture {
         let Some(connection) = self.connections.get_mut(place as usize) else {
             return;
         };
-        let at = match connection.gap_since() {
+        let gaps = [connection.gap_since(), connection.origin_gap_since()];
+        let at = match gaps.into_iter().flatten().min() {
             Some(since) => since + config.gap_timeout,
             None if connection.has_live_session() => return,
             None => forgotten_at(connection, config),
@@ -96,6 +99,7 @@ impl Capture {
     fn forget(&mut self, place: u32, ledger: &mut Ledger) {
         self.flush_held(place, DropReason::CaptureGap, ledger);
         let mut connection = self.connections.remove(place as usize);
+        self.held_bytes -= connection.origin_held_bytes();
         self.by_tuple.remove(&connection.key);
         settle_slots(&mut connection, ledger);
     }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use tcpcopy_packet::{ClientSeq, Segment, TcpFlags};
 
 use super::{Capture, live_sessions};
-use crate::connection::{LeftOut, Phase, Slot};
+use crate::connection::{Connection, LeftOut, Phase, Slot};
 use crate::ledger::{DropReason, Ledger};
+use crate::plugin::Direction;
 use crate::reassembly::{Inserted, Piece, StreamSegment};
 use crate::replay::{Opening, Replay, SessionKey};
 use crate::session::Home;
@@ -13,7 +14,7 @@ use crate::time::Instant;
 
 /// Longest hole whose bytes are counted as lost, in bytes. A longer one is no hole in a stream but
 /// another connection of the same tuple, whose SYN the capture has missed.
-const MAX_COUNTED_GAP: u32 = 16 << 20;
+pub(super) const MAX_COUNTED_GAP: u32 = 16 << 20;
 
 impl Capture {
     pub(super) fn stream_data(
@@ -85,19 +86,14 @@ impl Capture {
         else {
             return;
         };
+        let missing = reassembly.gap_len().filter(|len| *len <= MAX_COUNTED_GAP);
+        let missing = missing.map(u64::from);
         if let Some(left_out) = &mut connection.left_out {
             // The hole is in a request that is left out anyway: the sessions have only whole ones.
             left_out.reason = DropReason::CaptureGap;
+            left_out.bytes += missing.unwrap_or(0);
         } else {
-            for slot in &mut connection.slots {
-                if let Slot::Live(key) = *slot {
-                    *slot = Slot::Waiting {
-                        reason: DropReason::CaptureGap,
-                        owes_connection: false,
-                    };
-                    replay.cut(now, key, DropReason::CaptureGap);
-                }
-            }
+            tell_sessions(now, connection, missing, replay);
         }
         connection.is_after_gap = true;
         let copies = connection.slots.len() as u64;
@@ -108,15 +104,10 @@ impl Capture {
             replay: &mut *replay,
             now,
         };
-        let missing = reassembly
-            .skip_gap(&mut |piece| pieces.take(piece))
-            .filter(|missing| *missing <= MAX_COUNTED_GAP)
-            .unwrap_or(0);
-        let ledger = &mut replay.ledger;
-        ledger.bytes.capture(u64::from(missing) * copies);
-        ledger
-            .bytes
-            .drop(DropReason::CaptureGap, u64::from(missing) * copies);
+        reassembly.skip_gap(&mut |piece| pieces.take(piece));
+        let missing = missing.unwrap_or(0) * copies;
+        replay.ledger.bytes.capture(missing);
+        replay.ledger.bytes.drop(DropReason::CaptureGap, missing);
         self.held_bytes = self.held_bytes + reassembly.held_bytes() as u64 - held_before;
         if !reassembly.is_finished() {
             self.connections[place as usize].phase = Phase::Streaming(reassembly);
@@ -161,6 +152,7 @@ impl Capture {
                 slot,
             }),
             owes_connection,
+            start_seen: connection.is_at_start,
         };
         let rtt = connection.rtt;
         match replay.open(now, opening) {
@@ -182,6 +174,30 @@ impl Capture {
     }
 }
 
+/// The present hole is permanent: a session whose plugin may know how to go on is told so, any other
+/// delivers what was complete before and is over.
+fn tell_sessions(
+    now: Instant,
+    connection: &mut Connection,
+    missing: Option<u64>,
+    replay: &mut Replay,
+) {
+    for slot in &mut connection.slots {
+        let Slot::Live(key) = *slot else {
+            continue;
+        };
+        if replay.has_plugin(key) {
+            replay.tell_gap(now, key, Direction::Client, missing);
+        } else {
+            *slot = Slot::Waiting {
+                reason: DropReason::CaptureGap,
+                owes_connection: false,
+            };
+            replay.cut(now, key, DropReason::CaptureGap);
+        }
+    }
+}
+
 /// Hands a connection's bytes, in order, to its sessions.
 struct Pieces<'a> {
     capture: &'a mut Capture,
@@ -199,6 +215,7 @@ impl Pieces<'_> {
             let is_first = !std::mem::replace(&mut connection.has_spoken, true);
             let after_gap = std::mem::replace(&mut connection.is_after_gap, false);
             let begins = (is_first || seen > 0) && !after_gap;
+            connection.is_at_start = is_first && !after_gap && connection.isn.is_some();
             seen_at_end = 0;
             let seen = if begins { self.decide(seen) } else { seen };
             let left_out = self.capture.connections[self.place as usize].left_out;
@@ -226,13 +243,28 @@ impl Pieces<'_> {
         let shaping = &mut self.capture.shaping;
         let refused = shaping.leaves_out_request(self.now, copies, load);
         let seen = connection.seen_since_replayed(seen);
-        connection.left_out = refused.map(|reason| LeftOut { reason, seen });
+        let bytes = connection.left_out.map_or(0, |left_out| left_out.bytes);
+        connection.left_out = refused.map(|reason| LeftOut {
+            reason,
+            seen,
+            bytes,
+        });
+        if bytes > 0 && refused.is_none() {
+            // What is left out is missing in what a plugin sees, like any hole.
+            for key in live_sessions(connection) {
+                self.replay
+                    .tell_gap(self.now, key, Direction::Client, Some(bytes));
+            }
+        }
         seen
     }
 
     /// Counts bytes of a request that is left out in every session.
     fn leave_out(&mut self, payload: &[u8], begins: bool, reason: DropReason) {
         let connection = &mut self.capture.connections[self.place as usize];
+        if let Some(left_out) = &mut connection.left_out {
+            left_out.bytes += payload.len() as u64;
+        }
         for slot in &mut connection.slots {
             if let Slot::Waiting {
                 reason: waits_for @ DropReason::JoinedLate,
@@ -274,6 +306,8 @@ impl Pieces<'_> {
                     // A session that begins in the middle has no answer to wait for yet.
                     let seen = if is_new { 0 } else { seen };
                     self.replay.begin(self.now, key, seen);
+                } else if seen > 0 {
+                    self.replay.note_seen(self.now, key, seen);
                 }
                 let taken = self.replay.push(self.now, key, chunk);
                 if !taken {
@@ -302,10 +336,10 @@ impl Pieces<'_> {
         let slots = &mut self.capture.connections[self.place as usize].slots;
         let slot_state = &mut slots[usize::from(slot)];
         if let Slot::Live(key) = *slot_state {
-            // An earlier piece of the same segment was over the memory budget, or the target's
-            // answer has ended the session; the news is not here yet.
+            // An earlier piece of the same segment was over the memory budget, a plugin has ended the
+            // session, or the target's answer has; the news is not here yet.
             if self.replay.is_settled(key) {
-                return Err(DropReason::MemoryBudget);
+                return Err(self.replay.news_of_end(key));
             }
             if !begins || !self.replay.target_finished(key) {
                 return Ok((key, false));
@@ -323,7 +357,7 @@ impl Pieces<'_> {
         else {
             return Err(DropReason::Bug);
         };
-        if !begins {
+        if !begins || reason == DropReason::PluginRefused {
             return Err(reason);
         }
         let load = &mut self.replay.ledger.load;

@@ -179,6 +179,42 @@ counters! {
 }
 
 counters! {
+    /// What plugins did.
+    "plugins" => PluginCounters {
+        /// plugin sessions begun, those included that were refused or failed at once
+        sessions,
+        /// those that the plugin refused
+        refused,
+        /// those that the plugin let pass from some point on
+        passed_through,
+        /// calls that ended with a trap, a panic or an answer that nobody understands
+        trapped,
+        /// calls that took too long
+        timed_out,
+        /// calls that asked for more memory than a plugin is given
+        out_of_memory,
+        /// calls that sent more than is allowed
+        over_output_limit,
+        /// calls not made because the plugin has failed too often
+        switched_off,
+        /// bytes that plugins sent to the target
+        sent_bytes,
+        /// bytes that they sent after the end of the stream, which went nowhere
+        late_bytes,
+        /// bytes of the target that they were given
+        target_bytes,
+        /// bytes of the origin that they were given
+        origin_bytes,
+        /// holes in captured streams that they were told of
+        gaps,
+        /// answers that they took for failures
+        bad_answers,
+        /// ends of answers that no request was open for
+        stray_ends,
+    }
+}
+
+counters! {
     /// Packets that the kernel refused to send, by the kind of refusal; the mirror repairs them as
     /// any loss.
     "send_errors" => SendErrors {

@@ -2,6 +2,7 @@
 
 use tcpcopy_packet::{MAX_SACK_BLOCKS, MirrorSeq, Segment, TargetSeq, TcpFlags, TcpTimestamp};
 
+use super::receive::Incoming;
 use super::send::Acknowledgement;
 use super::{Ending, Mirror, Progress, State, TIME_WAIT};
 use crate::time::Instant;
@@ -38,7 +39,13 @@ impl Mirror {
         progress.loss_found = self.send.is_recovering() && !was_recovering;
         let fin = segment.flags.contains(TcpFlags::FIN);
         if segment.payload_len > 0 || fin {
-            let arrival = self.receive.accept(now, seq, segment.payload_len, fin);
+            let incoming = Incoming {
+                seq,
+                len: segment.payload_len,
+                fin,
+                bytes: segment.payload,
+            };
+            let arrival = self.receive.accept(now, incoming);
             progress.received = arrival.received;
             progress.disordered = arrival.disordered;
             progress.target_finished = arrival.finished;

@@ -8,6 +8,7 @@
 mod handshake;
 mod incoming;
 mod outgoing;
+mod payload;
 mod range_set;
 mod receive;
 mod rto;
@@ -182,9 +183,34 @@ impl Mirror {
         self.iss
     }
 
-    /// Memory that the queued bytes take.
+    /// Memory that the queued bytes take, and those of the target that wait for others.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.send.memory_bytes()
+        self.send.memory_bytes() + self.receive.memory_bytes()
+    }
+
+    /// The target's bytes are wanted, from the first on.
+    pub(crate) fn want_payload(&mut self) {
+        self.receive.want_payload();
+    }
+
+    /// Whether the target's bytes are wanted.
+    pub(crate) fn wants_payload(&self) -> bool {
+        self.receive.wants_payload()
+    }
+
+    /// Nobody wants the target's bytes any more.
+    pub(crate) fn forget_payload(&mut self) {
+        self.receive.forget_payload();
+    }
+
+    /// Takes the target's bytes that have come since the last time, where they are wanted.
+    pub(crate) fn take_payload(&mut self) -> Vec<u8> {
+        self.receive.take_payload()
+    }
+
+    /// Whether the FIN has left, so that no byte can follow.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.send.fin_sent()
     }
 
     pub(crate) fn has_reset_to_send(&self) -> bool {

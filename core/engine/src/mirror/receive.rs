@@ -1,12 +1,14 @@
 //! The receiving half of the mirror: which bytes of the target have arrived, and when to say so.
 //!
-//! The replies' headers are enough: only lengths are kept. A reply that intercept or the network
-//! lost is never acknowledged, so the target sends it again.
+//! The replies' headers are enough: only lengths are kept, unless somebody wants the bytes
+//! ([`Payload`]). A reply that intercept or the network lost is never acknowledged, so the target
+//! sends it again; the same goes for bytes that are wanted and did not come with their header.
 
 use std::time::Duration;
 
 use tcpcopy_packet::{SackBlock, SackBlocks, TargetSeq, TcpTimestamp};
 
+use super::payload::Payload;
 use super::range_set::RangeSet;
 use crate::time::Instant;
 
@@ -49,6 +51,19 @@ pub(super) struct Receiver {
     offered_mss: u32,
     /// Acknowledge at the end of each batch.
     immediate: bool,
+    /// The bytes themselves, where they are wanted.
+    payload: Option<Box<Payload>>,
+}
+
+/// The payload and the FIN of one segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incoming<'a> {
+    /// The number of the first byte.
+    pub(super) seq: TargetSeq,
+    pub(super) len: u32,
+    pub(super) fin: bool,
+    /// As many of the bytes as came with the header.
+    pub(super) bytes: &'a [u8],
 }
 
 impl Receiver {
@@ -66,7 +81,32 @@ impl Receiver {
             rtt: Duration::ZERO,
             offered_mss: 536,
             immediate: false,
+            payload: None,
         }
+    }
+
+    /// The bytes are wanted, from the first on.
+    pub(super) fn want_payload(&mut self) {
+        self.payload.get_or_insert_default();
+    }
+
+    pub(super) fn wants_payload(&self) -> bool {
+        self.payload.is_some()
+    }
+
+    /// Nobody wants bytes any more.
+    pub(super) fn forget_payload(&mut self) {
+        self.payload = None;
+    }
+
+    /// Takes the bytes that have come in order since the last time, where they are wanted.
+    pub(super) fn take_payload(&mut self) -> Vec<u8> {
+        (self.payload.as_mut()).map_or_else(Vec::new, |payload| payload.take())
+    }
+
+    /// Memory that held bytes take.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        (self.payload.as_ref()).map_or(0, |payload| payload.memory_bytes())
     }
 
     /// Begins after the target's SYN with sequence number `initial`.
@@ -122,7 +162,17 @@ impl Receiver {
     }
 
     /// Takes a segment's payload and FIN.
-    pub(super) fn accept(&mut self, now: Instant, seq: TargetSeq, len: u32, fin: bool) -> Arrival {
+    pub(super) fn accept(&mut self, now: Instant, incoming: Incoming<'_>) -> Arrival {
+        let Incoming {
+            seq,
+            mut len,
+            mut fin,
+            bytes,
+        } = incoming;
+        if self.payload.is_some() && bytes.len() < len as usize {
+            len = bytes.len() as u32;
+            fin = false;
+        }
         let distance = i64::from(seq.since(self.next));
         let before = self.received;
         // The FIN took one sequence number: what comes after it counts from before it.
@@ -130,9 +180,11 @@ impl Receiver {
         let end = start + i64::from(len);
         let mut arrival = Arrival::default();
         if end > start && end > before.cast_signed() && !self.finished {
+            let known = usize::try_from(-start).unwrap_or(0);
             let start = u64::try_from(start).unwrap_or(0);
             arrival.disordered = start != before;
-            self.take(start, end.cast_unsigned());
+            let bytes = bytes.get(known..).unwrap_or_default();
+            self.take(start, end.cast_unsigned(), bytes);
         } else if len > 0 {
             arrival.disordered = true;
         }
@@ -150,17 +202,36 @@ impl Receiver {
         arrival
     }
 
-    fn take(&mut self, start: u64, end: u64) {
+    /// Takes what lies from `start` to `end`; `bytes` only matter where they are wanted.
+    fn take(&mut self, start: u64, end: u64, bytes: &[u8]) {
         if start > self.received {
-            // No room for one more hole: the bytes stay unacknowledged and come again.
-            if self.held.insert(start, end) {
-                self.newest_held = start;
-            }
+            self.hold(start, end, bytes);
             return;
+        }
+        if let Some(payload) = &mut self.payload {
+            payload.append(&bytes[(self.received - start) as usize..(end - start) as usize]);
         }
         self.received = self.received.max(end);
         while let Some(end) = self.held.take_contiguous(self.received) {
+            if let Some(payload) = &mut self.payload {
+                payload.release(self.received, end);
+            }
             self.received = self.received.max(end);
+        }
+    }
+
+    /// Remembers what came beyond a hole.
+    fn hold(&mut self, start: u64, end: u64, bytes: &[u8]) {
+        let is_known = self.held.covered(start, end) == end - start;
+        let has_room = (self.payload.as_ref()).is_none_or(|payload| payload.has_room(bytes.len()));
+        // No room for one more hole: the bytes stay unacknowledged and come again.
+        if is_known || (has_room && self.held.insert(start, end)) {
+            self.newest_held = start;
+            if let Some(payload) = &mut self.payload
+                && !is_known
+            {
+                payload.hold(start, bytes);
+            }
         }
     }
 
@@ -236,6 +307,17 @@ mod tests {
         receiver
     }
 
+    fn accept(receiver: &mut Receiver, seq: TargetSeq, len: u32, fin: bool) -> Arrival {
+        let bytes = &[];
+        let incoming = Incoming {
+            seq,
+            len,
+            fin,
+            bytes,
+        };
+        receiver.accept(Instant::ZERO, incoming)
+    }
+
     fn at(receiver: &Receiver, offset: i32) -> TargetSeq {
         TargetSeq::new(receiver.next().value().wrapping_add_signed(offset))
     }
@@ -244,9 +326,11 @@ mod tests {
     fn small_data_waits_for_company_and_two_segments_do_not() {
         let mut receiver = receiver();
         let now = Instant::ZERO;
-        receiver.accept(now, at(&receiver, 0), 100, false);
+        let next = at(&receiver, 0);
+        accept(&mut receiver, next, 100, false);
         assert_eq!(receiver.deadline(), Some(now + DELAYED_ACK));
-        receiver.accept(now, at(&receiver, 0), 1900, false);
+        let next = at(&receiver, 0);
+        accept(&mut receiver, next, 1900, false);
         assert_eq!(receiver.deadline(), Some(now));
         assert_eq!(receiver.received(), 2000);
         receiver.note_acknowledged();
@@ -258,18 +342,15 @@ mod tests {
         let mut receiver = receiver();
         let now = Instant::ZERO;
         let first = at(&receiver, 0);
-        assert!(
-            receiver
-                .accept(now, at(&receiver, 100), 50, true)
-                .disordered
-        );
+        let beyond = at(&receiver, 100);
+        assert!(accept(&mut receiver, beyond, 50, true).disordered);
         assert_eq!(receiver.deadline(), Some(now));
         let block = receiver.sack_blocks().as_slice()[0];
         assert_eq!(
             (block.start, block.end),
             ((first + 100).value(), (first + 150).value())
         );
-        let arrival = receiver.accept(now, first, 100, false);
+        let arrival = accept(&mut receiver, first, 100, false);
         assert_eq!(
             arrival,
             Arrival {
@@ -280,7 +361,7 @@ mod tests {
         );
         assert_eq!(receiver.next(), first + 151);
         assert!(receiver.sack_blocks().is_empty());
-        let late = receiver.accept(now, first, 100, false);
+        let late = accept(&mut receiver, first, 100, false);
         assert!(late.disordered && late.received == 0);
     }
 
@@ -288,8 +369,39 @@ mod tests {
     fn overlaps_count_once() {
         let mut receiver = receiver();
         let first = at(&receiver, 0);
-        receiver.accept(Instant::ZERO, first, 100, false);
-        let arrival = receiver.accept(Instant::ZERO, first + 50, 100, false);
+        accept(&mut receiver, first, 100, false);
+        let arrival = accept(&mut receiver, first + 50, 100, false);
         assert_eq!(arrival.received, 50);
+    }
+
+    /// Offers bytes of the alphabet, cut off after `whole` of them.
+    fn offer(receiver: &mut Receiver, start: u32, len: u32, whole: usize) -> String {
+        let alphabet = b"abcdefghijklmnopqrstuvwxyz";
+        let bytes = &alphabet[start as usize..(start + len) as usize][..whole];
+        let incoming = Incoming {
+            seq: START + 1 + start,
+            len,
+            fin: start + len == 26,
+            bytes,
+        };
+        receiver.accept(Instant::ZERO, incoming);
+        String::from_utf8(receiver.take_payload()).unwrap()
+    }
+
+    #[test]
+    fn wanted_bytes_come_in_order_and_those_cut_off_come_again() {
+        let mut receiver = receiver();
+        receiver.want_payload();
+        assert_eq!(offer(&mut receiver, 0, 3, 3), "abc");
+        assert_eq!(offer(&mut receiver, 5, 3, 3), "");
+        assert_eq!(offer(&mut receiver, 6, 4, 4), "");
+        assert_eq!(offer(&mut receiver, 5, 5, 5), "", "all of it is known");
+        assert_eq!(offer(&mut receiver, 1, 5, 5), "defghij");
+        assert_eq!(receiver.memory_bytes(), 0);
+        assert_eq!(offer(&mut receiver, 8, 18, 6), "klmn");
+        assert_eq!(receiver.received(), 14);
+        assert!(!receiver.finished(), "what follows did not come");
+        assert_eq!(offer(&mut receiver, 14, 12, 12), "opqrstuvwxyz");
+        assert!(receiver.finished());
     }
 }

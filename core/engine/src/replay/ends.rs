@@ -48,11 +48,13 @@ impl Replay {
             return;
         }
         self.load.replace(session.load(), Load::default());
-        session.settle(reason, &mut self.ledger);
+        let lost_bytes = session.settle(reason, &mut self.ledger);
+        session.close_plugin(self.plugins.as_mut());
         let owes_connection = std::mem::take(&mut session.owes_connection);
         match session.home.take() {
             Some(home) => self.news.push_back(HomeNews::Ended {
                 home,
+                session: key,
                 reason,
                 owes_connection,
             }),
@@ -60,7 +62,7 @@ impl Replay {
             None => {}
         }
         let (captured_bytes, delivered_bytes, received_bytes) = session.byte_counts();
-        let failed = delivered_bytes < captured_bytes || owes_connection;
+        let failed = lost_bytes > 0 || owes_connection;
         self.notices.push_back(Notice::Record(SessionRecord {
             session: key,
             client: session.client,
@@ -112,13 +114,14 @@ impl Replay {
             offer: session.offer(),
             home,
             owes_connection: false,
+            start_seen: false,
         };
         self.load.replace(before, after);
         match self.open(now, opening) {
             Ok(successor) => {
-                self.touch(successor, |session, replay| {
+                self.act(now, successor, |session, cx| {
                     session.client_established(rtt);
-                    session.adopt(now, carried, replay.ledger);
+                    session.adopt(now, carried, cx);
                 });
                 if let Some(home) = home {
                     self.news.push_back(HomeNews::Moved {
@@ -134,6 +137,7 @@ impl Replay {
                     let owes_connection = false;
                     self.news.push_back(HomeNews::Ended {
                         home,
+                        session: key,
                         reason,
                         owes_connection,
                     });

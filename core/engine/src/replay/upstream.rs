@@ -15,8 +15,8 @@ impl Replay {
     /// A segment of the target.
     pub(crate) fn reply(&mut self, now: Instant, key: SessionKey, segment: &Segment<'_>) {
         let mut fate = None;
-        let known = self.touch(key, |session, replay| {
-            fate = session.reply(now, segment, replay.ledger);
+        let known = self.act(now, key, |session, cx| {
+            fate = session.reply(now, segment, cx);
         });
         if !known {
             self.ledger.upstream.stale_replies += 1;
@@ -101,16 +101,22 @@ impl Replay {
                 return;
             }
         };
-        self.socket_event(now, key, event);
+        self.socket_event(now, key, event, &[]);
     }
 
-    /// Something happened to a session's kernel connection.
-    pub(crate) fn socket_event(&mut self, now: Instant, key: SessionKey, event: SocketEvent) {
+    /// Something happened to a session's kernel connection; `payload` is what it has received.
+    pub(crate) fn socket_event(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        event: SocketEvent,
+        payload: &[u8],
+    ) {
         let is_ours = self.config.upstream == Upstream::Socket;
         let known = is_ours
-            && self.touch(key, |session, replay| {
-                session.socket_event(now, event, replay.ledger);
-                session.note_departed(now, replay.send_delay);
+            && self.act(now, key, |session, cx| {
+                session.socket_event(now, event, payload, cx);
+                session.note_departed(now, cx.send_delay);
             });
         if !known {
             self.ledger.upstream.stale_replies += 1;
@@ -121,8 +127,8 @@ impl Replay {
 
     fn socket_failed(&mut self, now: Instant, key: SessionKey, failure: SocketFailure) {
         let mut target = None;
-        let known = self.touch(key, |session, replay| {
-            if session.socket_failed(now, failure, replay.ledger) {
+        let known = self.touch(key, |session, cx| {
+            if session.socket_failed(now, failure, cx.ledger) {
                 target = Some(session.tuple().destination);
             }
         });

@@ -2,35 +2,48 @@
 
 use bytes::Bytes;
 
-use super::Session;
+use super::past::Repeat;
+use super::{Context, Session};
 use crate::gate::{Exchange, StreamEnd};
-use crate::ledger::{DropReason, Ledger};
+use crate::ledger::DropReason;
 use crate::time::Instant;
 
-/// Exchanges that go on in a new session, because the target has closed the old one.
+/// Requests that go on in a new session, because the target has closed the old one.
 #[derive(Debug)]
 pub(crate) struct Carried {
-    chunks: Vec<Bytes>,
-    exchanges: Vec<Exchange>,
+    what: What,
     end: Option<StreamEnd>,
+    byte_count: u64,
+    request_count: u64,
+}
+
+#[derive(Debug)]
+enum What {
+    /// What was to be sent is sent.
+    Bytes(Vec<Bytes>, Vec<Exchange>),
+    /// A plugin hears again what the client said.
+    Said(Vec<Repeat>),
 }
 
 impl Carried {
     pub(crate) fn byte_count(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
+        self.byte_count
     }
 
     pub(crate) fn request_count(&self) -> u64 {
-        self.exchanges.len() as u64
+        self.request_count
     }
 }
 
 impl Session {
-    /// Takes out the exchanges that can go on in a new session: those of which no byte has left.
+    /// Takes out the requests that can go on in a new session: those of which no byte has left.
     /// `None` when there are none, or when this session got nothing through either.
     pub(crate) fn take_unsent(&mut self) -> Option<Carried> {
         if !self.channel.got_through() {
             return None;
+        }
+        if self.plugin.is_some() {
+            return self.take_unsent_said();
         }
         let unsent = self.gate.take_unsent(self.channel.sent())?;
         let mut exchanges: Vec<Exchange> = unsent.exchanges.into();
@@ -44,21 +57,61 @@ impl Session {
             seen_total: end.seen_total.saturating_sub(seen_before),
             ..end
         });
+        let chunks = self.channel.take_from(unsent.from);
         Some(Carried {
-            chunks: self.channel.take_from(unsent.from),
-            exchanges,
+            byte_count: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            request_count: exchanges.len() as u64,
+            what: What::Bytes(chunks, exchanges),
             end,
         })
     }
 
+    /// The same where a plugin stands between: what the client said since the first of them.
+    fn take_unsent_said(&mut self) -> Option<Carried> {
+        let plugged = self.plugin.as_mut().filter(|it| it.may_repeat())?;
+        let from = plugged.past.output()?;
+        let mut repeats = plugged.past.take();
+        repeats[0].seen = 0;
+        let byte_count = repeats.iter().map(Repeat::byte_count).sum();
+        let unfollowed = plugged.intake.take_back(from) - byte_count;
+        plugged.intake.take(unfollowed);
+        let credit = std::mem::take(&mut plugged.credit);
+        self.channel.take_from(from);
+        Some(Carried {
+            byte_count,
+            request_count: self.gate.take_from(from) + credit,
+            what: What::Said(repeats),
+            end: self.gate.take_end(),
+        })
+    }
+
     /// Goes on with what another session could not send. It is in the account already.
-    pub(crate) fn adopt(&mut self, now: Instant, carried: Carried, ledger: &mut Ledger) {
-        for exchange in carried.exchanges {
-            self.seen_total = exchange.seen_total;
-            self.gate.begin(exchange);
-        }
-        for chunk in carried.chunks {
-            self.channel.push(chunk);
+    pub(crate) fn adopt(&mut self, now: Instant, carried: Carried, cx: &mut Context<'_>) {
+        match carried.what {
+            What::Bytes(chunks, exchanges) => {
+                for exchange in exchanges {
+                    self.seen_total = exchange.seen_total;
+                    self.gate.begin(exchange);
+                }
+                for chunk in chunks {
+                    self.channel.push(chunk);
+                }
+            }
+            What::Said(repeats) => {
+                if let Some(plugged) = &mut self.plugin {
+                    plugged.credit = carried.request_count;
+                }
+                for repeat in repeats {
+                    self.begin(repeat.at, repeat.seen, cx.ledger);
+                    for chunk in repeat.chunks {
+                        self.take_in(now, chunk, cx);
+                    }
+                }
+                if let Some(end) = carried.end {
+                    self.end_stream(now, end.abort, end.seen, cx);
+                }
+                return;
+            }
         }
         if let Some(end) = carried.end {
             self.seen_total = end.seen_total;
@@ -67,18 +120,22 @@ impl Session {
                 self.channel.finish();
             }
         }
-        self.pass(now, ledger);
+        self.pass(now, cx.ledger);
     }
 
     /// The capture has a permanent hole after the last byte pushed: what belongs to the broken
     /// exchange and has not left is given up, the rest is delivered, then the session aborts.
-    pub(crate) fn cut(&mut self, now: Instant, reason: DropReason, ledger: &mut Ledger) {
+    pub(crate) fn cut(&mut self, now: Instant, reason: DropReason, cx: &mut Context<'_>) {
         if let Some(start) = self.gate.drop_newest_exchange() {
-            ledger.requests.drop(reason, 1);
+            cx.ledger.requests.drop(reason, 1);
             let from = start.max(self.channel.sent());
-            let given_up: usize = self.channel.take_from(from).iter().map(Bytes::len).sum();
-            ledger.bytes.drop(reason, given_up as u64);
+            let chunks = self.channel.take_from(from);
+            let given_up = match &mut self.plugin {
+                Some(plugged) => plugged.intake.take_back(from),
+                None => chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            };
+            cx.ledger.bytes.drop(reason, given_up);
         }
-        self.end_stream(now, true, 0, ledger);
+        self.end_stream(now, true, 0, cx);
     }
 }

@@ -2,7 +2,7 @@
 
 use tcpcopy_packet::Segment;
 
-use super::{Fate, Session};
+use super::{Context, Fate, Session};
 use crate::channel::{Channel, Heard, Request};
 use crate::ledger::{DropReason, Ledger};
 use crate::mirror::{Ending, Progress};
@@ -41,6 +41,7 @@ impl Session {
                 session: key,
                 tuple: mirror.tuple(),
                 iss: mirror.iss().value(),
+                payload: mirror.wants_payload(),
             }),
             Channel::Socket(_) => None,
         }
@@ -79,13 +80,14 @@ impl Session {
         &mut self,
         now: Instant,
         segment: &Segment<'_>,
-        ledger: &mut Ledger,
+        cx: &mut Context<'_>,
     ) -> Option<Fate> {
         let mirror = self.channel.mirror_mut()?;
         let progress = mirror.segment(now, segment);
+        let payload = mirror.take_payload();
         self.last_activity_at = now;
         self.expecting_since = now;
-        let upstream = &mut ledger.upstream;
+        let upstream = &mut cx.ledger.upstream;
         upstream.replies += 1;
         upstream.reply_bytes += progress.received;
         upstream.keep_alive_answers += u64::from(progress.keep_alive);
@@ -99,7 +101,7 @@ impl Session {
                 upstream.out_of_order_replies += 1;
             }
         }
-        self.hear(now, &Heard::from(&progress), ledger);
+        self.hear(now, &Heard::from(&progress), &payload, cx);
         progress.ended.map(Fate::from)
     }
 

@@ -1,6 +1,6 @@
 //! What only a session with a kernel connection does.
 
-use super::Session;
+use super::{Context, Session};
 use crate::channel::Request;
 use crate::ledger::{DropReason, Ledger};
 use crate::output::SocketFailure;
@@ -21,17 +21,24 @@ impl Session {
         Some(request)
     }
 
-    /// Takes what happened to its connection.
-    pub(crate) fn socket_event(&mut self, now: Instant, event: SocketEvent, ledger: &mut Ledger) {
+    /// Takes what happened to its connection; `payload` is what it has received.
+    pub(crate) fn socket_event(
+        &mut self,
+        now: Instant,
+        event: SocketEvent,
+        payload: &[u8],
+        cx: &mut Context<'_>,
+    ) {
         let Some(socket) = self.channel.socket_mut() else {
             return;
         };
         let sent = socket.sent();
         let heard = socket.event(now, event);
         let newly_sent = socket.sent() - sent;
-        ledger.upstream.socket_bytes += newly_sent;
-        ledger.upstream.replies += u64::from(heard.received > 0);
-        ledger.upstream.reply_bytes += heard.received;
+        let upstream = &mut cx.ledger.upstream;
+        upstream.socket_bytes += newly_sent;
+        upstream.replies += u64::from(heard.received > 0);
+        upstream.reply_bytes += heard.received;
         let is_word_of_target = heard.is_anything() || event == SocketEvent::Writable;
         if is_word_of_target {
             self.expecting_since = now;
@@ -39,7 +46,9 @@ impl Session {
         if is_word_of_target || newly_sent > 0 {
             self.last_activity_at = now;
         }
-        self.hear(now, &heard, ledger);
+        // What comes after our own end is nobody's.
+        let payload = if heard.received > 0 { payload } else { &[] };
+        self.hear(now, &heard, payload, cx);
     }
 
     /// The kernel has no connection for it, or none any more. Returns true where that was for want

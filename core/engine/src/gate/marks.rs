@@ -1,0 +1,144 @@
+//! What a plugin tells the gate: which exchanges are open, and what is held.
+
+#[cfg(doc)]
+use super::Exchange;
+use super::{Gate, StreamEnd};
+use crate::time::Instant;
+
+/// How far what a plugin says replaces what TCP shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    /// The plugin marks where answers end.
+    ends_are_marked: bool,
+    /// An exchange that it has marked was released.
+    has_released: bool,
+    /// Exchanges released whose answer has not ended.
+    open: u32,
+    held: Option<Held>,
+}
+
+/// Nothing leaves from this offset on.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    from: u64,
+    since: Instant,
+}
+
+impl Marks {
+    pub(super) fn held_from(&self) -> Option<u64> {
+        self.held.map(|held| held.from)
+    }
+
+    /// Whether an exchange is open; `None` where the plugin does not tell.
+    pub(super) fn has_open(&self) -> Option<bool> {
+        self.ends_are_marked.then_some(self.open > 0)
+    }
+
+    /// The same for an exchange that is to wait for those before it: the first has none before it
+    /// that are marked.
+    pub(super) fn has_open_before(&self) -> Option<bool> {
+        self.has_open().filter(|_| self.has_released)
+    }
+
+    pub(super) fn note_released(&mut self) {
+        if self.ends_are_marked {
+            self.has_released = true;
+            self.open += 1;
+        }
+    }
+
+    fn forget_released(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.open = self.open.saturating_sub(count);
+    }
+}
+
+impl Gate {
+    /// From the next exchange on, a plugin tells where answers end.
+    pub(crate) fn expect_marked_ends(&mut self) {
+        self.marks.ends_are_marked = true;
+    }
+
+    /// Nobody tells any more where answers end, and nothing is held.
+    pub(crate) fn forget_marks(&mut self) {
+        self.unanswered = self.is_unanswered();
+        self.marks = Marks::default();
+    }
+
+    /// The answer to the oldest exchange that is open has ended. False where there is none.
+    pub(crate) fn end_oldest(&mut self) -> bool {
+        let is_open = self.marks.open > 0;
+        self.marks.forget_released(1);
+        is_open
+    }
+
+    /// Holds back what follows this offset, unless something is held already.
+    pub(crate) fn hold(&mut self, now: Instant, offset: u64) {
+        self.marks.held.get_or_insert(Held {
+            from: offset,
+            since: now,
+        });
+    }
+
+    /// What was held may leave.
+    pub(crate) fn release_hold(&mut self) {
+        self.marks.held = None;
+    }
+
+    /// Whether anything is held, or would be if it came.
+    pub(crate) fn is_held(&self) -> bool {
+        self.marks.held.is_some()
+    }
+
+    /// Since when something has been held without a word of the target, where the stream ends at
+    /// `end` so far.
+    pub(crate) fn held_since(&self, end: u64) -> Option<Instant> {
+        let holds = |held: &Held| held.from < end || self.has_ended();
+        let held = self.marks.held.filter(holds)?;
+        Some(held.since.max(self.last_reply_at))
+    }
+
+    /// Whether the end of the stream may leave, after all before it.
+    pub(crate) fn end_is_released(&self) -> bool {
+        self.end_released
+    }
+
+    /// So many bytes were put before those at `from`, none of which may leave yet.
+    pub(crate) fn shift(&mut self, from: u64, bytes: u64) {
+        for exchange in self.exchanges.iter_mut().skip(self.released) {
+            exchange.start += bytes;
+        }
+        if let Some(held) = &mut self.marks.held
+            && held.from >= from
+        {
+            held.from += bytes;
+        }
+    }
+
+    /// Takes out the end of the stream, for a new connection to the target.
+    pub(crate) fn take_end(&mut self) -> Option<StreamEnd> {
+        self.end.take()
+    }
+
+    /// Takes out the newest exchange if nothing was sent of it, where the stream ends at `end`.
+    /// Returns what one in its place has to wait for, as in [`Exchange::seen`].
+    pub(crate) fn take_empty(&mut self, end: u64) -> Option<u64> {
+        let newest = *self.exchanges.back()?;
+        let is_released = self.released == self.exchanges.len();
+        (newest.start == end).then(|| {
+            self.take_from(end);
+            if is_released { 0 } else { newest.seen }
+        })
+    }
+
+    /// Takes out the exchanges from this offset on; returns how many there were.
+    pub(crate) fn take_from(&mut self, offset: u64) -> u64 {
+        let first = (self.exchanges).partition_point(|exchange| exchange.start < offset);
+        let count = self.exchanges.len() - first;
+        let released = self.released.saturating_sub(first).min(count);
+        self.marks.forget_released(released);
+        self.exchanges.truncate(first);
+        self.keep_first(first);
+        count as u64
+    }
+}

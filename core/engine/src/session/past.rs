@@ -1,0 +1,192 @@
+//! What a client has said of which nothing has left yet: should the target close, another session's
+//! plugin hears it again.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::outbox::Outbox;
+use crate::time::Instant;
+
+/// Where a request begins, as far as TCP can tell.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// Offset of its first byte in what the client said.
+    input: u64,
+    /// Where the output ended when it began.
+    output: u64,
+    seen: u64,
+    at: Instant,
+}
+
+/// The client's bytes from the first request on of which nothing has left.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    said: Outbox,
+    starts: VecDeque<Start>,
+    has_progressed: bool,
+}
+
+/// One request to be said again.
+#[derive(Debug)]
+pub(super) struct Repeat {
+    pub(super) seen: u64,
+    pub(super) at: Instant,
+    pub(super) chunks: Vec<Bytes>,
+}
+
+impl Repeat {
+    pub(super) fn byte_count(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
+    }
+}
+
+impl Past {
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.said.memory_bytes()
+    }
+
+    /// A request begins with the next byte, where the output ends at `output`.
+    pub(super) fn begin(&mut self, at: Instant, output: u64, seen: u64) {
+        self.starts.push_back(Start {
+            input: self.said.end(),
+            output,
+            seen,
+            at,
+        });
+    }
+
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        self.said.push(chunk);
+        self.release();
+    }
+
+    /// Output before `sent` has left: forgets the requests that it may belong to.
+    pub(super) fn forget_sent(&mut self, sent: u64) {
+        let before = self.starts.len();
+        while self.starts.front().is_some_and(|first| first.output < sent) {
+            self.starts.pop_front();
+        }
+        if self.starts.len() < before {
+            self.has_progressed = true;
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        let needed = self
+            .starts
+            .front()
+            .map_or(self.said.end(), |first| first.input);
+        self.said.release_before(needed);
+    }
+
+    /// So many bytes of output that belong to no request were put in at `from`.
+    pub(super) fn shift(&mut self, from: u64, bytes: u64) {
+        let later = self.starts.iter_mut().filter(|start| start.output >= from);
+        later.for_each(|start| start.output += bytes);
+    }
+
+    /// Whether any request has left. Where none has, another session would fare no better: a target
+    /// that turns our login down must not be asked for ever.
+    pub(super) fn has_progressed(&self) -> bool {
+        self.has_progressed
+    }
+
+    /// Where the output ended before the first of the requests.
+    pub(super) fn output(&self) -> Option<u64> {
+        self.starts.front().map(|first| first.output)
+    }
+
+    /// Takes out all requests, in order.
+    pub(super) fn take(&mut self) -> Vec<Repeat> {
+        let Some(first) = self.starts.front() else {
+            return Vec::new();
+        };
+        let mut offset = first.input;
+        let mut chunks = self.said.split_off(offset).into_iter();
+        let starts = std::mem::take(&mut self.starts);
+        let ends = starts
+            .iter()
+            .skip(1)
+            .map(|next| next.input)
+            .chain([u64::MAX]);
+        let mut repeats = Vec::with_capacity(starts.len());
+        for (start, end) in starts.iter().zip(ends) {
+            let mut own = Vec::new();
+            while offset < end
+                && let Some(chunk) = chunks.next()
+            {
+                offset += chunk.len() as u64;
+                own.push(chunk);
+            }
+            repeats.push(Repeat {
+                seen: start.seen,
+                at: start.at,
+                chunks: own,
+            });
+        }
+        repeats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Instant = Instant::from_micros;
+
+    fn texts(past: &mut Past) -> Vec<(u64, String)> {
+        let repeats = past.take().into_iter();
+        repeats
+            .map(|repeat| {
+                (
+                    repeat.seen,
+                    String::from_utf8(repeat.chunks.concat()).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn past() -> Past {
+        let mut past = Past::default();
+        past.push(Bytes::from_static(b"unbegun"));
+        for (output, seen, chunks) in [
+            (0, 0, ["first ", "request"]),
+            (10, 100, ["second ", "request"]),
+            (20, 200, ["third ", "request"]),
+        ] {
+            past.begin(T(output), output, seen);
+            for chunk in chunks {
+                past.push(Bytes::from_static(chunk.as_bytes()));
+            }
+        }
+        past
+    }
+
+    #[test]
+    fn what_nothing_has_left_of_is_said_again() {
+        let mut past = past();
+        past.forget_sent(10);
+        assert_eq!(past.output(), Some(10));
+        let second = (100, "second request".to_owned());
+        assert_eq!(
+            texts(&mut past),
+            [second, (200, "third request".to_owned())]
+        );
+        assert_eq!((past.memory_bytes(), past.output()), (0, None));
+    }
+
+    #[test]
+    fn what_has_left_is_forgotten_and_so_is_what_belongs_to_no_request() {
+        let mut past = past();
+        past.shift(20, 5);
+        past.forget_sent(25);
+        assert_eq!(texts(&mut past), [(200, "third request".to_owned())]);
+        past.begin(T(0), 30, 0);
+        past.push(Bytes::from_static(b"x"));
+        past.forget_sent(31);
+        past.push(Bytes::from_static(b"more of it"));
+        assert_eq!(past.memory_bytes(), 0);
+    }
+}
