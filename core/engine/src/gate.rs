@@ -209,6 +209,7 @@ impl Gate {
     pub(crate) fn pass(&mut self, now: Instant, view: &View) -> Passage {
         let mut passage = Passage::default();
         self.check_at = None;
+        self.note_held(now, view.end);
         loop {
             if self.unanswered && view.received > self.base {
                 self.unanswered = false;
@@ -349,7 +350,9 @@ impl Gate {
                 Some(next) => view.delivered >= next.start,
                 None => {
                     let over = !self.is_unanswered() || view.finished || self.end.is_some();
-                    view.delivered == view.end && over
+                    // A plugin may have begun one and not sent anything of it yet.
+                    let has_begun = self.exchanges.front().is_some_and(|it| it.start < view.end);
+                    view.delivered == view.end && over && has_begun
                 }
             };
             if !complete {

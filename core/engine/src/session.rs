@@ -316,7 +316,7 @@ impl Session {
                 since + HANDSHAKE_TIMEOUT.min(config.idle_timeout),
                 DropReason::IdleTimeout,
             )
-        } else if let Some(since) = self.gate.held_since(self.channel.end()) {
+        } else if let Some(since) = self.gate.held_since() {
             (since + config.session_timeout, DropReason::PluginHeld)
         } else if let Some(since) = self.gate.waiting_since() {
             // Keep-alive probes are no answer.

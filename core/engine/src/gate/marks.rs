@@ -21,7 +21,8 @@ pub(super) struct Marks {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     from: u64,
-    since: Instant,
+    /// Since when anything has waited for its end.
+    since: Option<Instant>,
 }
 
 impl Marks {
@@ -73,10 +74,10 @@ impl Gate {
     }
 
     /// Holds back what follows this offset, unless something is held already.
-    pub(crate) fn hold(&mut self, now: Instant, offset: u64) {
+    pub(crate) fn hold(&mut self, offset: u64) {
         self.marks.held.get_or_insert(Held {
             from: offset,
-            since: now,
+            since: None,
         });
     }
 
@@ -90,12 +91,20 @@ impl Gate {
         self.marks.held.is_some()
     }
 
-    /// Since when something has been held without a word of the target, where the stream ends at
-    /// `end` so far.
-    pub(crate) fn held_since(&self, end: u64) -> Option<Instant> {
-        let holds = |held: &Held| held.from < end || self.has_ended();
-        let held = self.marks.held.filter(holds)?;
-        Some(held.since.max(self.last_reply_at))
+    /// Since when something has been held without a word of the target.
+    pub(crate) fn held_since(&self) -> Option<Instant> {
+        let since = self.marks.held?.since?;
+        Some(since.max(self.last_reply_at))
+    }
+
+    /// The stream ends at `end` so far: remembers since when something has been held.
+    pub(super) fn note_held(&mut self, now: Instant, end: u64) {
+        let has_ended = self.has_ended();
+        if let Some(held) = &mut self.marks.held
+            && (held.from < end || has_ended)
+        {
+            held.since.get_or_insert(now);
+        }
     }
 
     /// Whether the end of the stream may leave, after all before it.

@@ -70,6 +70,10 @@ impl Session {
     fn take_unsent_said(&mut self) -> Option<Carried> {
         let plugged = self.plugin.as_mut().filter(|it| it.may_repeat())?;
         let from = plugged.past.output()?;
+        if self.gate.has_ended() && !self.gate.is_held() && self.channel.end() == from {
+            // The plugin has heard all and sends nothing: it has left them out.
+            return None;
+        }
         let mut repeats = plugged.past.take();
         repeats[0].seen = 0;
         let byte_count = repeats.iter().map(Repeat::byte_count).sum();

@@ -312,7 +312,7 @@ impl Session {
                     self.begin_marked(now, ledger);
                 }
                 Action::EndExchange { ok } => self.end_marked(ok, ledger),
-                Action::Hold => self.gate.hold(now, self.channel.end()),
+                Action::Hold => self.gate.hold(self.channel.end()),
                 Action::Release => self.gate.release_hold(),
                 Action::SetTimer(after) => plugged.timer_at = Some(now + after.max(MIN_TIMER)),
                 Action::Refuse => {
