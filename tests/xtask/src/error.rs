@@ -1,5 +1,8 @@
 //! How a task fails.
 
+use std::io;
+use std::path::Path;
+
 use tcpcopy_lab::LabError;
 
 /// A task's failure, to be shown to its user.
@@ -24,6 +27,11 @@ impl From<LabError> for TaskError {
     fn from(error: LabError) -> Self {
         Self::Lab(error)
     }
+}
+
+/// A file that could not be read or written, with its path.
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> TaskError {
+    move |error| TaskError::Claim(format!("{}: {error}", path.display()))
 }
 
 /// What every task returns.

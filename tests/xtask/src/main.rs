@@ -1,4 +1,4 @@
-//! `cargo xtask demo|test|bench`: see the replay work, prove it, measure it.
+//! `cargo xtask demo|test|bench|plugins`: see the replay work, prove it, measure it, extend it.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a task tells its user what it does")]
@@ -7,11 +7,15 @@ mod bench;
 mod demo;
 mod error;
 mod machine;
+mod plugins;
+mod run;
+mod skeleton;
 mod test;
+mod wasm_std;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// The tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -34,6 +38,25 @@ enum Task {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
         seconds: u64,
     },
+    /// Builds every plugin both ways, as a native library and as a WASM module, into
+    /// target/plugins/. Gets the std for WASM where the toolchain lacks it.
+    Plugins,
+    /// Work on one plugin.
+    Plugin {
+        #[command(subcommand)]
+        task: PluginTask,
+    },
+}
+
+/// Work on one plugin.
+#[derive(Debug, Subcommand)]
+enum PluginTask {
+    /// Writes a new plugin that relays what the client says, with a test that passes, into
+    /// plugins/NAME.
+    New {
+        /// Its name: lower case letters, digits and _, a letter first.
+        name: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -41,6 +64,10 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test { full } => test::run(full),
         Task::Bench { seconds } => bench::run(seconds),
+        Task::Plugins => plugins::build().map(drop),
+        Task::Plugin {
+            task: PluginTask::New { name },
+        } => skeleton::write(&name),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,20 @@
 //! All tests, in the order in which a failure is cheapest.
 
-use std::env;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, claim};
 use crate::machine;
+use crate::plugins;
+use crate::run::cargo;
+use crate::wasm_std;
 
 /// Seconds of each load in CI, and of each in full.
 const LOAD_SECONDS: [&str; 2] = ["3", "10"];
+
+/// Tells tests where the built plugins are.
+const PLUGINS: &str = "TCPCOPY_PLUGINS";
 
 /// One step and how it went.
 struct Step {
@@ -42,18 +48,20 @@ pub(crate) fn run(full: bool) -> Result<()> {
     let mut steps = vec![
         step("fmt", &mut cargo(&["fmt", "--all", "--check"])),
         step("clippy", &mut cargo(&lint)),
-        step(
-            "units, properties, simulation, fuzz corpora",
-            &mut cargo(&units),
-        ),
-        step("lab", &mut cargo(&serial("tcpcopy-lab"))),
     ];
+    let plugins = plugins(&mut steps);
+    steps.push(step(
+        "units, properties, simulation, fuzz corpora",
+        cargo(&units).env(PLUGINS, &plugins),
+    ));
+    steps.push(step("lab", &mut cargo(&serial("tcpcopy-lab"))));
     match machine::programs() {
         Ok(programs) => steps.push(step(
             "end to end",
             cargo(&["test", "--package", "tcpcopy-e2e", "--no-fail-fast", "--"])
                 .args(["--test-threads=1"])
                 .env("LOAD_SECONDS", LOAD_SECONDS[usize::from(full)])
+                .env(PLUGINS, &plugins)
                 .env("TCPCOPY_BIN", programs.tcpcopy)
                 .env("INTERCEPT_BIN", programs.intercept),
         )),
@@ -67,6 +75,28 @@ pub(crate) fn run(full: bool) -> Result<()> {
         }
     }
     summarize(&steps, start.elapsed())
+}
+
+/// Builds the plugins both ways, and looks at what only a WASM build compiles; the answer is where
+/// they are.
+fn plugins(steps: &mut Vec<Step>) -> PathBuf {
+    println!("\n==== plugins, native and WASM");
+    let start = Instant::now();
+    let built = plugins::build();
+    if let Err(error) = &built {
+        println!("{error}");
+    }
+    steps.push(Step {
+        name: "plugins, native and WASM",
+        passed: built.is_ok(),
+        took: start.elapsed(),
+    });
+    // In release, so that nothing is built for it that the plugins have not needed already.
+    let target = ["--target", wasm_std::TARGET];
+    let mut lint = cargo(&["clippy", "--release", "--package", "tcpcopy-plugin-api"]);
+    lint.args(target).args(["--", "-D", "warnings"]);
+    steps.push(step("clippy of what only WASM has", &mut lint));
+    built.unwrap_or_default()
 }
 
 /// Runs one step and lets it print what it prints.
@@ -106,13 +136,4 @@ fn summarize(steps: &[Step], took: Duration) -> Result<()> {
         took.as_secs_f64()
     );
     claim(failed == 0, || "see above".to_owned())
-}
-
-/// The cargo that runs this task.
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    command
 }
