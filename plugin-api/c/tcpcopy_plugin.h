@@ -174,9 +174,10 @@ struct tcpcopy_plugin {
     int32_t (*on_gap)(void *instance, void *session, uint64_t now, uint32_t direction,
                       uint64_t missing, struct tcpcopy_sink actions);
 
-    /* The captured client has finished its stream. */
-    int32_t (*on_client_end)(void *instance, void *session, uint64_t now,
-                             struct tcpcopy_sink actions);
+    /* A stream is finished: the client, the origin or the target has closed its side. The
+     * connection to the target is closed after what has been sent when the client's is. */
+    int32_t (*on_end)(void *instance, void *session, uint64_t now, uint32_t direction,
+                      struct tcpcopy_sink actions);
 
     /* The session's timer has gone off. */
     int32_t (*on_timer)(void *instance, void *session, uint64_t now, struct tcpcopy_sink actions);
@@ -194,7 +195,11 @@ struct tcpcopy_plugin {
 
 /* ---- actions: what a plugin wants, in order ------------------------------------------------- */
 
-/* Each function writes one action to the sink. Names are 1 to 64 of a-z, 0-9 and _; labels are
+/* What is sent goes in order, with one exception: in the answer to anything but `open` and what
+ * concerns the client's stream, what is sent before any `tcpcopy_begin_exchange` belongs to what is
+ * under way with the target, and goes ahead of all that is held or waits for an answer.
+ *
+ * Each function writes one action to the sink. Names are 1 to 64 of a-z, 0-9 and _; labels are
  * UTF-8 of at most 256 bytes. As bytes, an action is a tag of one byte, the payload's length in
  * four, little-endian, and the payload: here a number (or none) and bytes (or none). */
 static inline void tcpcopy_put(struct tcpcopy_sink sink, uint8_t tag, uint64_t number,
@@ -246,7 +251,7 @@ static inline void tcpcopy_count(struct tcpcopy_sink sink, const char *name, uin
     tcpcopy_put(sink, 7, n, 8, name, strlen(name));
 }
 
-/* `on_timer` once after so many microseconds, replacing an earlier one. */
+/* `on_timer` once after so many microseconds, 1000 at least, replacing an earlier one. */
 static inline void tcpcopy_set_timer(struct tcpcopy_sink sink, uint64_t after) {
     tcpcopy_put(sink, 8, after, 8, 0, 0);
 }

@@ -42,6 +42,11 @@ impl<'a> Context<'a> {
 
     /// Sends `bytes` to the target, after all that was sent before.
     ///
+    /// There is one exception. In a callback that is not about the client's stream (`on_target`,
+    /// `on_origin`, `on_timer`, `on_shared` and their like), what is sent before any
+    /// [`begin_exchange`](Self::begin_exchange) belongs to what is under way with the target, such
+    /// as the answer to its challenge: it goes ahead of all that is held or waits for an answer.
+    ///
     /// ```
     /// # use plugin_api::Context;
     /// fn relay(bytes: &[u8], ctx: &mut Context<'_>) {
@@ -86,8 +91,9 @@ impl<'a> Context<'a> {
     }
 
     /// Holds what is sent after this until [`release`](Self::release). The client's bytes keep
-    /// coming and may be sent behind the hold: so a login that the plugin leads itself stays ahead
-    /// of everything else. Holding twice is holding once.
+    /// coming and may be sent behind the hold, while what is sent [about the target's
+    /// words](Self::send) goes ahead of it: so a login that the plugin leads itself comes before
+    /// everything else. Holding twice is holding once.
     ///
     /// ```
     /// # use plugin_api::Context;
@@ -162,8 +168,8 @@ impl<'a> Context<'a> {
         self.actions.push(Action::Count { name, n });
     }
 
-    /// Calls [`on_timer`](crate::Session::on_timer) once, `after` this time. A session has one
-    /// timer: setting it again replaces it.
+    /// Calls [`on_timer`](crate::Session::on_timer) once, `after` this time, which is at least a
+    /// millisecond. A session has one timer: setting it again replaces it.
     ///
     /// ```
     /// # use std::time::Duration;

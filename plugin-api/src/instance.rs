@@ -51,7 +51,11 @@ impl<P: Plugin> Instance<P> {
                 Direction::Target => session.on_target(plugin, bytes, ctx),
             },
             Event::Gap { direction, missing } => session.on_gap(plugin, direction, missing, ctx),
-            Event::ClientEnd => session.on_client_end(plugin, ctx),
+            Event::End { direction } => match direction {
+                Direction::Client => session.on_client_end(plugin, ctx),
+                Direction::Origin => session.on_origin_end(plugin, ctx),
+                Direction::Target => session.on_target_end(plugin, ctx),
+            },
             Event::Timer => session.on_timer(plugin, ctx),
             Event::Shared { key, value } => session.on_shared(plugin, key, value, ctx),
         });

@@ -113,9 +113,21 @@ pub trait Session<P>: Send + 'static {
         ctx.refuse("capture_gap");
     }
 
-    /// The captured client has finished its stream. The connection to the target is closed after
-    /// what has been sent; the target may still answer.
+    /// The captured client has finished its stream, or aborted it. The connection to the target is
+    /// closed after what has been sent, and not before a hold is released; the target may still
+    /// answer.
     fn on_client_end(&mut self, plugin: &mut P, ctx: &mut Context<'_>) {
+        let _ = (plugin, ctx);
+    }
+
+    /// The origin has closed its side. Only with [`Needs::origin`](crate::Needs::origin).
+    fn on_origin_end(&mut self, plugin: &mut P, ctx: &mut Context<'_>) {
+        let _ = (plugin, ctx);
+    }
+
+    /// The target has closed its side: an answer that ends with the connection is complete now, and
+    /// others will not come.
+    fn on_target_end(&mut self, plugin: &mut P, ctx: &mut Context<'_>) {
         let _ = (plugin, ctx);
     }
 

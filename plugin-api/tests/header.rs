@@ -108,7 +108,7 @@ fn layouts_of_tables() -> String {
         Table,
         on_data,
         on_gap,
-        on_client_end,
+        on_end,
         on_timer
     );
     layout!(program, "tcpcopy_plugin", Table, on_shared, close, destroy);

@@ -9,7 +9,7 @@ use crate::Direction;
 /// use plugin_api::abi::Event;
 ///
 /// let event = Event::Data { direction: Direction::Client, bytes: b"get x\n" };
-/// assert_ne!(event, Event::ClientEnd);
+/// assert_ne!(event, Event::Timer);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -27,8 +27,11 @@ pub enum Event<'a> {
         /// How many bytes are missing, where that is known.
         missing: Option<u64>,
     },
-    /// The captured client has finished its stream.
-    ClientEnd,
+    /// A stream is finished.
+    End {
+        /// Which stream.
+        direction: Direction,
+    },
     /// The session's timer has gone off.
     Timer,
     /// A shared value that was waited for.

@@ -94,8 +94,17 @@ pub type OnGapFn = unsafe extern "C" fn(
     actions: Sink,
 ) -> i32;
 
-/// Tells of something that needs no words: the client's end, the timer.
-pub type OnEventFn = unsafe extern "C" fn(
+/// Tells of the end of a stream.
+pub type OnEndFn = unsafe extern "C" fn(
+    instance: *mut c_void,
+    session: *mut c_void,
+    now: u64,
+    direction: u32,
+    actions: Sink,
+) -> i32;
+
+/// Tells that the timer has gone off.
+pub type OnTimerFn = unsafe extern "C" fn(
     instance: *mut c_void,
     session: *mut c_void,
     now: u64,
@@ -161,8 +170,8 @@ table! {
     open: OpenFn, "Opens a session.";
     on_data: OnDataFn, "Brings bytes of a stream.";
     on_gap: OnGapFn, "Tells of a hole in a stream.";
-    on_client_end: OnEventFn, "Tells of the client's end.";
-    on_timer: OnEventFn, "Tells that the timer has gone off.";
+    on_end: OnEndFn, "Tells of the end of a stream.";
+    on_timer: OnTimerFn, "Tells that the timer has gone off.";
     on_shared: OnSharedFn, "Brings a shared value.";
     close: CloseFn, "Frees a session.";
     destroy: DestroyFn, "Frees an instance.";

@@ -25,7 +25,7 @@ pub const fn table<P: Plugin>() -> Table {
         open: Some(open::<P>),
         on_data: Some(on_data::<P>),
         on_gap: Some(on_gap::<P>),
-        on_client_end: Some(on_client_end::<P>),
+        on_end: Some(on_end::<P>),
         on_timer: Some(on_timer::<P>),
         on_shared: Some(on_shared::<P>),
         close: Some(close::<P>),
@@ -208,14 +208,18 @@ unsafe extern "C" fn on_gap<P: Plugin>(
     unsafe { event::<P>(instance, session, now, gap, actions) }
 }
 
-unsafe extern "C" fn on_client_end<P: Plugin>(
+unsafe extern "C" fn on_end<P: Plugin>(
     instance: *mut c_void,
     session: *mut c_void,
     now: u64,
+    direction: u32,
     actions: Sink,
 ) -> i32 {
+    let Some(direction) = native::direction_of(direction) else {
+        return FAILED;
+    };
     // SAFETY: the contract.
-    unsafe { event::<P>(instance, session, now, Event::ClientEnd, actions) }
+    unsafe { event::<P>(instance, session, now, Event::End { direction }, actions) }
 }
 
 unsafe extern "C" fn on_timer<P: Plugin>(

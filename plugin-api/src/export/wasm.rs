@@ -103,8 +103,9 @@ impl<P: Plugin> Guest for Exported<P> {
         event(session, now, Event::Gap { direction, missing })
     }
 
-    fn on_client_end(session: u64, now: u64) -> Vec<u8> {
-        event(session, now, Event::ClientEnd)
+    fn on_end(session: u64, now: u64, direction: types::Direction) -> Vec<u8> {
+        let direction = stream(direction);
+        event(session, now, Event::End { direction })
     }
 
     fn on_timer(session: u64, now: u64) -> Vec<u8> {

@@ -11,7 +11,10 @@ use crate::abi::{Action, Actions, Event, MalformedAction};
 use crate::{Direction, Needs, Outcome, SessionInfo};
 
 /// How many calls one step may lead to before it is called endless.
-const CALLS_OF_A_STEP: usize = 10_000;
+const CALLS_OF_A_STEP: usize = 100_000;
+
+/// The shortest time of a timer.
+const MIN_TIMER: Duration = Duration::from_millis(1);
 
 /// What a transcript can be played to: a plugin in this process, or one that a host has loaded.
 ///
@@ -131,6 +134,9 @@ struct Player<'a> {
 struct Live {
     is_closed: bool,
     is_holding: bool,
+    /// The call was not about the client's stream, and has begun no exchange: what it sends goes
+    /// ahead of what is held.
+    is_ahead: bool,
     timer: Option<Duration>,
     waits: Vec<(Vec<u8>, Duration)>,
 }
@@ -176,6 +182,7 @@ impl Player<'_> {
             Step::Data { direction, bytes } => {
                 self.tell(&step.to_string());
                 if *direction == Direction::Client && self.played.sessions[at].passed_through {
+                    self.live[at].is_ahead = false;
                     self.send(at, bytes);
                 } else if self.wants(*direction) {
                     let (direction, bytes) = (*direction, bytes.as_slice());
@@ -189,9 +196,13 @@ impl Player<'_> {
                     self.call(at, Event::Gap { direction, missing })?;
                 }
             }
-            Step::ClientEnd => {
+            Step::End { direction } => {
                 self.tell(&step.to_string());
-                self.call(at, Event::ClientEnd)?;
+                let direction = *direction;
+                // That the target goes away concerns everybody.
+                if self.wants(direction) || direction == Direction::Target {
+                    self.call(at, Event::End { direction })?;
+                }
             }
             Step::Session(_) | Step::After(_) => {}
         }
@@ -304,8 +315,9 @@ impl Player<'_> {
             } => {
                 self.tell(&format!("shared {id}: {} = {}", escape(key), escape(value)));
             }
-            Event::Data { .. } | Event::Gap { .. } | Event::ClientEnd => {}
+            Event::Data { .. } | Event::Gap { .. } | Event::End { .. } => {}
         }
+        self.live[at].is_ahead = !is_of_client(event);
         let answer = self.subject.event(self.now, id, event);
         self.take(at, answer)
     }
@@ -329,11 +341,14 @@ impl Player<'_> {
         let (session, live) = (&mut self.played.sessions[at], &mut self.live[at]);
         match action {
             Action::Send(bytes) => self.send(at, bytes),
-            Action::BeginExchange { label } => session.exchanges.push(Exchange {
-                label: label.to_owned(),
-                request: Vec::new(),
-                outcome: None,
-            }),
+            Action::BeginExchange { label } => {
+                live.is_ahead = false;
+                session.exchanges.push(Exchange {
+                    label: label.to_owned(),
+                    request: Vec::new(),
+                    outcome: None,
+                });
+            }
             Action::EndExchange(Outcome { ok, status, label }) => {
                 let open = |exchange: &&mut Exchange| exchange.outcome.is_none();
                 match session.exchanges.iter_mut().find(open) {
@@ -353,7 +368,9 @@ impl Player<'_> {
             Action::Count { name, n } => {
                 *self.played.counts.entry(name.to_owned()).or_default() += n;
             }
-            Action::Timer { after } => live.timer = Some(self.now.saturating_add(after)),
+            Action::Timer { after } => {
+                live.timer = Some(self.now.saturating_add(after.max(MIN_TIMER)));
+            }
             Action::PassThrough => {
                 session.passed_through = true;
                 (live.timer, live.waits) = (None, Vec::new());
@@ -366,12 +383,18 @@ impl Player<'_> {
     }
 
     fn send(&mut self, at: usize, bytes: &[u8]) {
-        let session = &mut self.played.sessions[at];
-        match self.live[at].is_holding {
+        let (session, live) = (&mut self.played.sessions[at], &self.live[at]);
+        match live.is_holding && !live.is_ahead {
             true => session.held.extend_from_slice(bytes),
             false => session.sent.extend_from_slice(bytes),
         }
-        if let Some(exchange) = session.exchanges.last_mut() {
+        let mut exchanges = session.exchanges.iter_mut();
+        let exchange = match live.is_ahead {
+            // It belongs to what is under way.
+            true => exchanges.find(|exchange| exchange.outcome.is_none()),
+            false => exchanges.next_back(),
+        };
+        if let Some(exchange) = exchange {
             exchange.request.extend_from_slice(bytes);
         }
     }
@@ -386,6 +409,22 @@ impl Player<'_> {
     fn tell(&mut self, line: &str) {
         writeln!(self.played.story, "{line}").expect("a string takes everything");
     }
+}
+
+/// Whether a call is about the client's stream: what it sends goes in order.
+fn is_of_client(event: Event<'_>) -> bool {
+    matches!(
+        event,
+        Event::Data {
+            direction: Direction::Client,
+            ..
+        } | Event::Gap {
+            direction: Direction::Client,
+            ..
+        } | Event::End {
+            direction: Direction::Client
+        }
+    )
 }
 
 /// An action as a line of the story.

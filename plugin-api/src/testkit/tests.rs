@@ -71,10 +71,27 @@ impl Session<Puppet> for Strings {
     }
 
     fn on_target(&mut self, _: &mut Puppet, bytes: &[u8], ctx: &mut Context<'_>) {
-        ctx.end_exchange(Outcome::ok().status(bytes.len() as u32));
+        match bytes {
+            b"challenge" => ctx.send(b"<response>"),
+            b"welcome" => {
+                ctx.send(b"<thanks>");
+                ctx.begin_exchange("greeting");
+                ctx.send(b"<hello>");
+                ctx.release();
+            }
+            bytes => ctx.end_exchange(Outcome::ok().status(bytes.len() as u32)),
+        }
     }
 
     fn on_origin(&mut self, _: &mut Puppet, _: &[u8], ctx: &mut Context<'_>) {
+        ctx.refuse("origin_was_not_asked_for");
+    }
+
+    fn on_target_end(&mut self, _: &mut Puppet, ctx: &mut Context<'_>) {
+        ctx.count("target_ends", 1);
+    }
+
+    fn on_origin_end(&mut self, _: &mut Puppet, ctx: &mut Context<'_>) {
         ctx.refuse("origin_was_not_asked_for");
     }
 
@@ -131,6 +148,22 @@ fn held_bytes_are_sent_when_released() {
 }
 
 #[test]
+fn what_answers_the_target_goes_ahead_of_what_is_held() {
+    let text = "C: login\nC: hold\nC: a\nT: challenge\nC: b\nT: welcome\nC: c\n";
+    assert_eq!(sent(text), "login<response><thanks>ab<hello>c");
+    let request = "C: request a\nC: request b\nT: challenge\n";
+    let exchanges = played(request).exchanges().to_vec();
+    assert_eq!(exchanges[0].request, b"request a<response>");
+}
+
+#[test]
+fn ends_are_told() {
+    let played = played("O end\nC end\nT end\n");
+    assert_eq!(played.sent(), b"bye");
+    assert_eq!((played.count("target_ends"), played.refusal()), (1, None));
+}
+
+#[test]
 fn exchanges_have_their_bytes_and_end_in_order() {
     let played = played("C: request a\nC: more\nC: request b\nT: yes\nT: y\nT: z\n");
     let exchanges = played.exchanges();
@@ -170,7 +203,13 @@ fn streams_that_are_not_asked_for_do_not_come() {
 fn timers_go_off_once_at_their_time() {
     let story = played("C: timer 5\nafter 4 ms\nC: .\nC: timer 2\nafter 1 ms\nC: .\n");
     assert_eq!(story.sent(), b"..");
-    let endless: Transcript = "C: timer 5\nafter 5 ms\n".parse().expect("a transcript");
+    assert_eq!(
+        sent("C: timer 5\nafter 6 ms\n"),
+        "timer at 5 mstimer at 6 ms"
+    );
+    let endless: Transcript = "C: timer 5\nafter 999999 ms\n"
+        .parse()
+        .expect("a transcript");
     let endless = run::<Puppet>(&Config::new(), &endless).expect_err("sets it anew each time");
     assert_eq!(endless, PlayError::Endless { step: 2 });
 }

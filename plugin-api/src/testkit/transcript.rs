@@ -18,7 +18,7 @@ use crate::{Direction, SessionInfo};
 /// | --- | --- |
 /// | `C: get x\r\n` | the captured client says this; `O:` the origin, `T:` the target |
 /// | `C gap 100` | 100 bytes of the client's stream are lost for good; also `O` and `T`; `C gap unknown` |
-/// | `C end` | the client has finished its stream |
+/// | `C end` | the client has finished its stream; also `O end`, `T end` |
 /// | `after 250 ms` | time goes by; timers go off |
 /// | `session 2` | what follows belongs to session 2, which opens now; without this line: session 1 |
 /// | `session 2 mid-stream copy=1 client=192.0.2.9:1234` | the same with what it is told; also `origin=`, `target=` |
@@ -63,8 +63,11 @@ pub enum Step {
         /// How many bytes, if that is known.
         missing: Option<u64>,
     },
-    /// The client has finished its stream.
-    ClientEnd,
+    /// A stream is finished.
+    End {
+        /// Which stream.
+        direction: Direction,
+    },
     /// Time goes by, in whole milliseconds.
     After(Duration),
     /// The session ends.
@@ -165,12 +168,12 @@ impl FromStr for Step {
         let words: Vec<_> = line.split_ascii_whitespace().collect();
         match words.as_slice() {
             ["session", id, rest @ ..] => opening(id, rest).map(Self::Session),
-            ["C", "end"] => Ok(Self::ClientEnd),
             ["close"] => Ok(Self::Close),
             ["after", millis, "ms"] => match millis.parse() {
                 Ok(millis) => Ok(Self::After(Duration::from_millis(millis))),
                 Err(_) => Err(format!("{millis} is no number of milliseconds")),
             },
+            [name, "end"] if direction(name).is_some() => end(name),
             [letter, "gap", missing] if direction(letter).is_some() => gap(letter, missing),
             _ => Err(
                 "expected `C:`, `O:` or `T:` and bytes, `C gap`, `C end`, `after`, `session` or `close`"
@@ -195,6 +198,11 @@ fn letter(direction: Direction) -> char {
         Direction::Origin => 'O',
         Direction::Target => 'T',
     }
+}
+
+fn end(letter: &str) -> Result<Step, String> {
+    let direction = direction(letter).ok_or_else(|| format!("{letter} is no stream"))?;
+    Ok(Step::End { direction })
 }
 
 fn gap(letter: &str, missing: &str) -> Result<Step, String> {
@@ -251,7 +259,7 @@ impl fmt::Display for Step {
                 Some(missing) => write!(formatter, "{} gap {missing}", letter(*direction)),
                 None => write!(formatter, "{} gap unknown", letter(*direction)),
             },
-            Self::ClientEnd => formatter.write_str("C end"),
+            Self::End { direction } => write!(formatter, "{} end", letter(*direction)),
             Self::After(time) => write!(formatter, "after {} ms", time.as_millis()),
             Self::Close => formatter.write_str("close"),
         }
@@ -310,9 +318,9 @@ mod tests {
             })),
             (direction.clone(), vec(any::<u8>(), 1..40))
                 .prop_map(|(direction, bytes)| Step::Data { direction, bytes }),
-            (direction, any::<Option<u64>>())
+            (direction.clone(), any::<Option<u64>>())
                 .prop_map(|(direction, missing)| Step::Gap { direction, missing }),
-            Just(Step::ClientEnd),
+            direction.prop_map(|direction| Step::End { direction }),
             any::<u32>().prop_map(|time| Step::After(Duration::from_millis(time.into()))),
             Just(Step::Close),
         ]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -11,6 +12,9 @@ use crate::wasm_std;
 
 /// The directory of the results, in cargo's own for what it builds.
 const RESULTS: &str = "plugins";
+
+/// The example in C against the native form of the contract, and the result's name.
+const IN_C: (&str, &str) = ("plugin-api/c/examples/upper.c", "upper_c.so");
 
 /// A crate under `plugins/`.
 struct Plugin {
@@ -56,7 +60,25 @@ pub(crate) fn build() -> Result<PathBuf> {
             println!("{} ({} kB)", to.display(), bytes / 1000);
         }
     }
+    build_in_c(&results)?;
     Ok(results)
+}
+
+/// Builds the example in C with the compiler that links everything else here.
+fn build_in_c(results: &Path) -> Result<()> {
+    let (source, name) = IN_C;
+    let (to, new) = (results.join(name), results.join("c.new"));
+    run(Command::new("cc")
+        .args([
+            "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC",
+        ])
+        .args(["-I", "plugin-api/c", "-o"])
+        .arg(&new)
+        .arg(source)
+        .current_dir(root()))?;
+    fs::rename(&new, &to).map_err(at(&to))?;
+    println!("{} (from {source})", to.display());
+    Ok(())
 }
 
 /// The crates under `plugins/` that make a library to load.

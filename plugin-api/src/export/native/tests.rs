@@ -196,7 +196,7 @@ fn a_whole_life() {
             (calls.on_shared)(instance, session, 6, key, ptr::null(), sink),
             OK
         );
-        assert_eq!((calls.on_client_end)(instance, session, 0, sink), OK);
+        assert_eq!((calls.on_end)(instance, session, 0, 2, sink), OK);
         assert_eq!((calls.on_timer)(instance, session, 0, sink), OK);
         assert_eq!(
             (calls.on_data)(instance, session, 0, 3, value, sink),
