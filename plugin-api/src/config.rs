@@ -1,8 +1,12 @@
 //! A plugin's configuration: its table of the configuration file, with `--set` over it.
 
+mod value;
+
 use std::collections::BTreeMap;
 
 use thiserror::Error;
+
+pub use value::Value;
 
 /// A table of keys and values.
 ///
@@ -42,12 +46,21 @@ impl PartialEq for Config {
 
 impl Config {
     /// A table with nothing in it.
+    ///
+    /// ```
+    /// assert!(plugin_api::Config::new().is_empty());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets a key.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("user", "eve").with("retries", 3);
+    /// assert_eq!(config.iter().count(), 2);
+    /// ```
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.set(key, value);
@@ -55,6 +68,12 @@ impl Config {
     }
 
     /// Sets a key.
+    ///
+    /// ```
+    /// let mut config = plugin_api::Config::new();
+    /// config.set("user", "eve");
+    /// assert_eq!(config.text("user"), Ok("eve"));
+    /// ```
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         let mut value = value.into();
         value.settle(&place_of(&self.place, key));
@@ -62,6 +81,11 @@ impl Config {
     }
 
     /// The value of a key, whatever it is.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("port", 80);
+    /// assert_eq!(config.find("port"), Some(&80.into()));
+    /// ```
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
@@ -73,17 +97,33 @@ impl Config {
     }
 
     /// All keys and values in the order of the keys.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("b", 1).with("a", true);
+    /// let keys: Vec<_> = config.iter().map(|(key, _)| key).collect();
+    /// assert_eq!(keys, ["a", "b"]);
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// Whether there is no key.
+    ///
+    /// ```
+    /// assert!(!plugin_api::Config::new().with("a", 1).is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
     /// A text that must be there.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("user", "eve");
+    /// assert_eq!(config.text("user"), Ok("eve"));
+    /// assert!(config.text("password").is_err());
+    /// ```
     ///
     /// # Errors
     /// When the key is missing or of another kind.
@@ -93,6 +133,11 @@ impl Config {
 
     /// A text that may be missing.
     ///
+    /// ```
+    /// let config = plugin_api::Config::new();
+    /// assert_eq!(config.optional_text("user"), Ok(None));
+    /// ```
+    ///
     /// # Errors
     /// When the key is of another kind.
     pub fn optional_text(&self, key: &str) -> Result<Option<&str>, ConfigError> {
@@ -100,6 +145,11 @@ impl Config {
     }
 
     /// A text, or `default` without it.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new();
+    /// assert_eq!(config.text_or("user", "eve"), Ok("eve"));
+    /// ```
     ///
     /// # Errors
     /// When the key is of another kind.
@@ -109,6 +159,11 @@ impl Config {
 
     /// A whole number that must be there.
     ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("port", 80);
+    /// assert_eq!(config.integer("port"), Ok(80));
+    /// ```
+    ///
     /// # Errors
     /// When the key is missing or of another kind.
     pub fn integer(&self, key: &str) -> Result<i64, ConfigError> {
@@ -116,6 +171,11 @@ impl Config {
     }
 
     /// A whole number, or `default` without it.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new();
+    /// assert_eq!(config.integer_or("retries", 3), Ok(3));
+    /// ```
     ///
     /// # Errors
     /// When the key is of another kind.
@@ -126,6 +186,11 @@ impl Config {
 
     /// A number, or `default` without it.
     ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("speed", 2);
+    /// assert_eq!(config.float_or("speed", 1.0), Ok(2.0));
+    /// ```
+    ///
     /// # Errors
     /// When the key is of another kind.
     pub fn float_or(&self, key: &str, default: f64) -> Result<f64, ConfigError> {
@@ -134,6 +199,11 @@ impl Config {
     }
 
     /// Yes or no, or `default` without it.
+    ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("strict", false);
+    /// assert_eq!(config.boolean_or("strict", true), Ok(false));
+    /// ```
     ///
     /// # Errors
     /// When the key is of another kind.
@@ -144,6 +214,11 @@ impl Config {
 
     /// A list; an empty one without the key.
     ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("ports", vec![80, 443]);
+    /// assert_eq!(config.list("ports").map(<[_]>::len), Ok(2));
+    /// ```
+    ///
     /// # Errors
     /// When the key is of another kind.
     pub fn list(&self, key: &str) -> Result<&[Value], ConfigError> {
@@ -153,6 +228,11 @@ impl Config {
 
     /// A list of texts; an empty one without the key.
     ///
+    /// ```
+    /// let config = plugin_api::Config::new().with("drop", vec!["GET", "HEAD"]);
+    /// assert_eq!(config.texts("drop"), Ok(vec!["GET", "HEAD"]));
+    /// ```
+    ///
     /// # Errors
     /// When the key or an element is of another kind.
     pub fn texts(&self, key: &str) -> Result<Vec<&str>, ConfigError> {
@@ -161,6 +241,17 @@ impl Config {
 
     /// A list of tables; an empty one without the key.
     ///
+    /// ```
+    /// use plugin_api::Config;
+    ///
+    /// let rules = vec![Config::new().with("from", "a"), Config::new()];
+    /// let config = Config::new().with("rules", rules);
+    /// let rules = config.tables("rules")?;
+    /// assert_eq!(rules[0].text("from"), Ok("a"));
+    /// assert!(rules[1].text("from").is_err_and(|error| error.key == "rules[1].from"));
+    /// # Ok::<(), plugin_api::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// When the key or an element is of another kind.
     pub fn tables(&self, key: &str) -> Result<Vec<&Config>, ConfigError> {
@@ -168,6 +259,15 @@ impl Config {
     }
 
     /// A table that may be missing.
+    ///
+    /// ```
+    /// use plugin_api::Config;
+    ///
+    /// let config = Config::new().with("names", Config::new().with("a", "b"));
+    /// let names = config.table("names")?.map(|names| names.iter().count());
+    /// assert_eq!(names, Some(1));
+    /// # Ok::<(), plugin_api::ConfigError>(())
+    /// ```
     ///
     /// # Errors
     /// When the key is of another kind.
@@ -239,164 +339,6 @@ fn place_of(place: &str, key: &str) -> String {
     match place {
         "" => key.to_owned(),
         place => format!("{place}.{key}"),
-    }
-}
-
-/// One value of a configuration.
-///
-/// ```
-/// use plugin_api::{Config, Value};
-///
-/// assert_eq!(Value::from(true).as_boolean(), Some(true));
-/// assert_eq!(Value::from(3).as_float(), Some(3.0));
-/// assert_eq!(Value::from(vec!["a", "b"]).as_list().map(<[_]>::len), Some(2));
-/// assert_eq!(Value::from(Config::new()).kind(), "a table");
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A text.
-    Text(String),
-    /// A whole number.
-    Integer(i64),
-    /// A number.
-    Float(f64),
-    /// Yes or no.
-    Boolean(bool),
-    /// A list.
-    List(Vec<Value>),
-    /// A table.
-    Table(Config),
-}
-
-impl Value {
-    /// What it is, in words; never what it says, since that may be a secret.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a text",
-            Self::Integer(_) => "a whole number",
-            Self::Float(_) => "a number",
-            Self::Boolean(_) => "true or false",
-            Self::List(_) => "a list",
-            Self::Table(_) => "a table",
-        }
-    }
-
-    /// The text, if it is one.
-    #[must_use]
-    pub fn as_text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The whole number, if it is one.
-    #[must_use]
-    pub fn as_integer(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            _ => None,
-        }
-    }
-
-    /// The number, whole or not, if it is one.
-    #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "who asks for a float has said that precision is not the point"
-    )]
-    pub fn as_float(&self) -> Option<f64> {
-        match self {
-            Self::Float(number) => Some(*number),
-            Self::Integer(number) => Some(*number as f64),
-            _ => None,
-        }
-    }
-
-    /// Yes or no, if it is that.
-    #[must_use]
-    pub fn as_boolean(&self) -> Option<bool> {
-        match self {
-            Self::Boolean(yes) => Some(*yes),
-            _ => None,
-        }
-    }
-
-    /// The list, if it is one.
-    #[must_use]
-    pub fn as_list(&self) -> Option<&[Value]> {
-        match self {
-            Self::List(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    /// The table, if it is one.
-    #[must_use]
-    pub fn as_table(&self) -> Option<&Config> {
-        match self {
-            Self::Table(table) => Some(table),
-            _ => None,
-        }
-    }
-
-    /// Tells the tables within where they stand.
-    fn settle(&mut self, place: &str) {
-        match self {
-            Self::Table(table) => {
-                place.clone_into(&mut table.place);
-                table.settle();
-            }
-            Self::List(list) => {
-                for (at, value) in list.iter_mut().enumerate() {
-                    value.settle(&format!("{place}[{at}]"));
-                }
-            }
-            Self::Text(_) | Self::Integer(_) | Self::Float(_) | Self::Boolean(_) => {}
-        }
-    }
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self::Integer(number)
-    }
-}
-
-impl From<f64> for Value {
-    fn from(number: f64) -> Self {
-        Self::Float(number)
-    }
-}
-
-impl From<bool> for Value {
-    fn from(yes: bool) -> Self {
-        Self::Boolean(yes)
-    }
-}
-
-impl From<Config> for Value {
-    fn from(table: Config) -> Self {
-        Self::Table(table)
-    }
-}
-
-impl<T: Into<Value>> From<Vec<T>> for Value {
-    fn from(list: Vec<T>) -> Self {
-        Self::List(list.into_iter().map(Into::into).collect())
     }
 }
 

@@ -227,7 +227,7 @@ impl<'a> Context<'a> {
         self.now
     }
 
-    /// The values that the sessions of this plugin share.
+    /// The values that the sessions of this plugin share; [`Share`] has an example.
     pub fn share(&mut self) -> Share<'_> {
         Share {
             actions: self.actions,
@@ -278,25 +278,61 @@ pub struct Share<'a> {
 
 impl Share<'_> {
     /// The value of a key.
+    ///
+    /// ```
+    /// # use plugin_api::Context;
+    /// fn is_known(user: &[u8], ctx: &mut Context<'_>) -> bool {
+    ///     ctx.share().get(user).is_some()
+    /// }
+    /// # let _ = is_known;
+    /// ```
     #[must_use]
     pub fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
         self.host.share_get(key)
     }
 
     /// Takes the value of a key out, so that nobody else gets it.
+    ///
+    /// ```
+    /// # use plugin_api::Context;
+    /// fn one_time_token(ctx: &mut Context<'_>) -> Option<Vec<u8>> {
+    ///     ctx.share().take(b"token")
+    /// }
+    /// # let _ = one_time_token;
+    /// ```
     pub fn take(&mut self, key: &[u8]) -> Option<Vec<u8>> {
         self.host.share_take(key)
     }
 
     /// Sets the value of a key, until `expiry` from now. It answers false, and sets nothing, when
     /// key and value together are larger than the host allows.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use plugin_api::Context;
+    /// fn learn(cookie: &[u8], ctx: &mut Context<'_>) {
+    ///     if !ctx.share().set(b"cookie", cookie, Duration::from_secs(60)) {
+    ///         ctx.count("cookies_too_large", 1);
+    ///     }
+    /// }
+    /// # let _ = learn;
+    /// ```
     pub fn set(&mut self, key: &[u8], value: &[u8], expiry: Duration) -> bool {
         self.host.share_set(key, value, expiry)
     }
 
     /// Asks to be told once the key has a value, in [`on_shared`](crate::Session::on_shared): at
     /// once if it has one, and with `None` when there is none by `timeout`. The session goes on
-    /// meanwhile; [`Context::hold`] keeps the order of what is sent.
+    /// meanwhile: what is to come after the request that waits, the plugin keeps until then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use plugin_api::Context;
+    /// fn ask(ctx: &mut Context<'_>) {
+    ///     ctx.share().wait(b"cookie", Duration::from_millis(500));
+    /// }
+    /// # let _ = ask;
+    /// ```
     pub fn wait(&mut self, key: &[u8], timeout: Duration) {
         self.actions.push(Action::Wait { key, timeout });
     }

@@ -103,6 +103,14 @@ pub enum Action<'a> {
 }
 
 /// Writes actions, in a buffer that is used again and again.
+///
+/// ```
+/// use plugin_api::abi::{Action, ActionBuffer};
+///
+/// let mut buffer = ActionBuffer::new();
+/// buffer.push(Action::Send(b"ab"));
+/// assert_eq!(buffer.bytes(), [1, 2, 0, 0, 0, b'a', b'b']);
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ActionBuffer(Vec<u8>);
 
@@ -181,6 +189,15 @@ impl fmt::Debug for ActionBuffer {
 }
 
 /// Reads actions from bytes that anybody may have written. It ends after the first error.
+///
+/// ```
+/// use plugin_api::abi::{Action, Actions, MalformedAction};
+///
+/// let mut actions = Actions::new(&[4, 0, 0, 0, 0, 99, 0, 0, 0, 0]);
+/// assert_eq!(actions.next(), Some(Ok(Action::Hold)));
+/// assert_eq!(actions.next(), Some(Err(MalformedAction::Tag(99))));
+/// assert_eq!(actions.next(), None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Actions<'a> {
     rest: &'a [u8],

@@ -3,6 +3,17 @@
 //!
 //! A host loads the library, looks [`SYMBOL`](super::SYMBOL) up as an [`Entry`], calls it, and
 //! checks the [`Table`] with [`Calls::of`] before it uses any of it.
+//!
+//! ```
+//! use plugin_api::abi::native::{Calls, Table, TableError, VERSION};
+//!
+//! # let nothing = Table { version: VERSION, reserved: 0, manifest: None, configure: None,
+//! #     open: None, on_data: None, on_gap: None, on_end: None, on_timer: None, on_shared: None,
+//! #     close: None, destroy: None };
+//! // What a library has given, which may be anything:
+//! let table: Table = nothing;
+//! assert_eq!(Calls::of(&table).unwrap_err(), TableError::Missing("manifest"));
+//! ```
 
 mod value;
 

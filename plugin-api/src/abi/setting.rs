@@ -17,6 +17,14 @@ use crate::{Config, Value};
 pub const DEPTH: usize = 32;
 
 /// One value and its place.
+///
+/// ```
+/// use plugin_api::abi::{Scalar, Setting, assemble};
+///
+/// let setting = Setting { place: "rules[1]".to_owned(), value: Scalar::Boolean(true) };
+/// let error = assemble([setting]).unwrap_err();
+/// assert_eq!(error.to_string(), "rules[1]: the elements of a list must come in order");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// Where it stands.
@@ -72,7 +80,7 @@ pub fn flatten(config: &Config) -> Vec<Setting> {
     settings
 }
 
-/// Makes a configuration of settings.
+/// Makes a configuration of settings; [`flatten`] has an example.
 ///
 /// # Errors
 /// When a place is none, comes twice, is both one value and several, is an element out of order, or

@@ -7,7 +7,8 @@ use crate::{Level, SessionInfo};
 
 /// What came of a transcript. It prints as a story: each step with what the plugin did about it.
 ///
-/// The accessors without a session speak of the transcript's first one.
+/// The accessors without a session speak of the transcript's first one. The first page of
+/// [`testkit`](super) has an example.
 #[derive(Clone, Debug, Default)]
 pub struct Played {
     /// The sessions in the order in which they opened.

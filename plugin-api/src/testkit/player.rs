@@ -19,6 +19,37 @@ const MIN_TIMER: Duration = Duration::from_millis(1);
 /// What a transcript can be played to: a plugin in this process, or one that a host has loaded.
 ///
 /// The answers are [actions](crate::abi::Actions); an error is the end of the whole.
+///
+/// ```
+/// use std::time::Duration;
+/// use plugin_api::abi::{Action, ActionBuffer, Event};
+/// use plugin_api::testkit::{Subject, Transcript, play};
+/// use plugin_api::{Needs, SessionInfo};
+///
+/// /// Answers everything with a full stop.
+/// struct Dots;
+///
+/// impl Subject for Dots {
+///     fn open(&mut self, _: Duration, _: &SessionInfo) -> Result<Vec<u8>, String> {
+///         Ok(Vec::new())
+///     }
+///     fn event(&mut self, _: Duration, _: u64, _: Event<'_>) -> Result<Vec<u8>, String> {
+///         let mut actions = ActionBuffer::new();
+///         actions.push(Action::Send(b"."));
+///         Ok(actions.take())
+///     }
+///     fn close(&mut self, _: u64) -> Result<(), String> {
+///         Ok(())
+///     }
+///     fn shared(&mut self, _: Duration, _: &[u8]) -> Option<Vec<u8>> {
+///         None
+///     }
+/// }
+///
+/// let transcript: Transcript = "C: a\nC: b\nC end\n".parse()?;
+/// assert_eq!(play(&mut Dots, Needs::NONE, &transcript)?.sent(), b"...");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Subject {
     /// Opens a session.
     ///

@@ -45,6 +45,15 @@ pub struct Transcript {
 }
 
 /// One line of a transcript.
+///
+/// ```
+/// use plugin_api::Direction;
+/// use plugin_api::testkit::{Step, Transcript};
+///
+/// let bytes = b"get x\n".to_vec();
+/// let steps = vec![Step::Data { direction: Direction::Client, bytes }];
+/// assert_eq!(Transcript { steps }.to_string(), "C: get x\\n\n");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// What follows belongs to this session, which opens when it is first named.
@@ -75,6 +84,14 @@ pub enum Step {
 }
 
 /// A session of a transcript and what it is told.
+///
+/// ```
+/// use plugin_api::testkit::Opening;
+///
+/// let late = Opening { start_seen: false, ..Opening::new(2) };
+/// assert_eq!(late.to_string(), "session 2 mid-stream");
+/// assert_eq!(late.info().client.port(), 50002);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// Its number.
