@@ -52,6 +52,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "tcpcopy-engine",
             "tcpcopy-net",
             "tcpcopy-packet",
+            "tcpcopy-plugin-api",
         ],
     ),
 ];
