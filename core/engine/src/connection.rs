@@ -82,6 +82,8 @@ pub(crate) struct Connection {
     pub(crate) needs: Option<Needs>,
     /// What the origin says, where the plugin wants it.
     pub(crate) origin: Option<Box<Reassembly<OriginSeq>>>,
+    /// A plugin has been given bytes of the origin, or could have been.
+    pub(crate) origin_has_spoken: bool,
     /// How much of the origin's stream the client had seen when it last spoke.
     baseline: Option<OriginSeq>,
     pub(crate) scheduled_at: Option<Instant>,
@@ -114,6 +116,7 @@ impl Connection {
             left_out: None,
             needs: None,
             origin: None,
+            origin_has_spoken: false,
             baseline: None,
             scheduled_at: None,
         }

@@ -150,12 +150,19 @@ impl Gate {
 
     /// Bytes from this offset on stay. The FIN counts as the byte after the last.
     pub(crate) fn limit(&self, end: u64) -> u64 {
-        let limit = match self.exchanges.get(self.released) {
+        let limit = match self.next_exchange(end) {
             Some(exchange) => exchange.start,
             None if self.end.is_some() && !self.end_released => end,
             None => u64::MAX,
         };
         self.marks.held_from().map_or(limit, |held| held.min(limit))
+    }
+
+    /// The first exchange that may not leave yet, if anything was sent of it: a plugin may have begun
+    /// one and said nothing so far.
+    fn next_exchange(&self, end: u64) -> Option<&Exchange> {
+        let next = self.exchanges.get(self.released);
+        next.filter(|exchange| exchange.start < end)
     }
 
     /// Whether the client's RST is due.
@@ -225,7 +232,7 @@ impl Gate {
     }
 
     fn release_next(&mut self, now: Instant, view: &View) -> bool {
-        let exchange = self.exchanges.get(self.released).copied();
+        let exchange = self.next_exchange(view.end).copied();
         let end = self.end.filter(|_| !self.end_released);
         if exchange.is_none() && end.is_none() {
             return false;
@@ -350,9 +357,7 @@ impl Gate {
                 Some(next) => view.delivered >= next.start,
                 None => {
                     let over = !self.is_unanswered() || view.finished || self.end.is_some();
-                    // A plugin may have begun one and not sent anything of it yet.
-                    let has_begun = self.exchanges.front().is_some_and(|it| it.start < view.end);
-                    view.delivered == view.end && over && has_begun
+                    view.delivered == view.end && over
                 }
             };
             if !complete {

@@ -99,8 +99,8 @@ pub struct SessionInfo {
     pub target: Endpoint,
     /// Which of the sessions of this connection, from 0.
     pub copy: u16,
-    /// Whether the first byte of [`Event::Client`] is the first that the client said. If not, the
-    /// first byte may be anywhere in the protocol.
+    /// Whether the streams that follow are there from their first byte on. If not, the first byte of
+    /// each may be anywhere in the protocol.
     pub start_seen: bool,
 }
 

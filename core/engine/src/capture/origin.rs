@@ -24,6 +24,7 @@ impl Capture {
         if !wants_origin(connection) {
             return;
         }
+        connection.origin_has_spoken |= !segment.payload.is_empty();
         let is_syn = segment.flags.contains(TcpFlags::SYN);
         let seq = OriginSeq::new(segment.seq) + u32::from(is_syn);
         let start = connection.origin_start(seq, is_syn);

@@ -152,7 +152,7 @@ impl Capture {
                 slot,
             }),
             owes_connection,
-            start_seen: connection.is_at_start,
+            start_seen: connection.is_at_start && !connection.origin_has_spoken,
         };
         let rtt = connection.rtt;
         match replay.open(now, opening) {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::past::Repeat;
+use super::past::{Beginning, Repeat};
 use super::{Context, Session};
 use crate::gate::{Exchange, StreamEnd};
 use crate::ledger::DropReason;
+use crate::plugin::{Direction, Event};
 use crate::time::Instant;
 
 /// Requests that go on in a new session, because the target has closed the old one.
@@ -75,7 +76,7 @@ impl Session {
             return None;
         }
         let mut repeats = plugged.past.take();
-        repeats[0].seen = 0;
+        repeats[0].what = Beginning::Request(0);
         let byte_count = repeats.iter().map(Repeat::byte_count).sum();
         let unfollowed = plugged.intake.take_back(from) - byte_count;
         plugged.intake.take(unfollowed);
@@ -106,7 +107,13 @@ impl Session {
                     plugged.credit = carried.request_count;
                 }
                 for repeat in repeats {
-                    self.begin(repeat.at, repeat.seen, cx.ledger);
+                    match repeat.what {
+                        Beginning::Request(seen) => self.begin(repeat.at, seen, cx.ledger),
+                        Beginning::Gap(missing) => {
+                            let direction = Direction::Client;
+                            self.call(now, Event::Gap { direction, missing }, cx);
+                        }
+                    }
                     for chunk in repeat.chunks {
                         self.take_in(now, chunk, cx);
                     }

@@ -8,15 +8,24 @@ use bytes::Bytes;
 use crate::outbox::Outbox;
 use crate::time::Instant;
 
-/// Where a request begins, as far as TCP can tell.
+/// Where a request begins, as far as TCP can tell, or the stream goes on after a hole.
 #[derive(Clone, Copy, Debug)]
 struct Start {
     /// Offset of its first byte in what the client said.
     input: u64,
     /// Where the output ended when it began.
     output: u64,
-    seen: u64,
     at: Instant,
+    what: Beginning,
+}
+
+/// What is told before the bytes that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// A request begins; how much the client had seen.
+    Request(u64),
+    /// So many bytes are missing.
+    Gap(Option<u64>),
 }
 
 /// The client's bytes from the first request on of which nothing has left.
@@ -27,10 +36,10 @@ pub(super) struct Past {
     has_progressed: bool,
 }
 
-/// One request to be said again.
+/// One request, or what follows a hole in one, to be said again.
 #[derive(Debug)]
 pub(super) struct Repeat {
-    pub(super) seen: u64,
+    pub(super) what: Beginning,
     pub(super) at: Instant,
     pub(super) chunks: Vec<Bytes>,
 }
@@ -46,13 +55,17 @@ impl Past {
         self.said.memory_bytes()
     }
 
-    /// A request begins with the next byte, where the output ends at `output`.
-    pub(super) fn begin(&mut self, at: Instant, output: u64, seen: u64) {
+    /// Something begins with the next byte, where the output ends at `output`.
+    pub(super) fn begin(&mut self, at: Instant, output: u64, what: Beginning) {
+        // After a hole in a request that is forgotten, nothing can begin.
+        if self.starts.is_empty() && matches!(what, Beginning::Gap(_)) {
+            return;
+        }
         self.starts.push_back(Start {
             input: self.said.end(),
             output,
-            seen,
             at,
+            what,
         });
     }
 
@@ -66,6 +79,9 @@ impl Past {
         let before = self.starts.len();
         while self.starts.front().is_some_and(|first| first.output < sent) {
             self.starts.pop_front();
+            while (self.starts.front()).is_some_and(|it| matches!(it.what, Beginning::Gap(_))) {
+                self.starts.pop_front();
+            }
         }
         if self.starts.len() < before {
             self.has_progressed = true;
@@ -121,7 +137,7 @@ impl Past {
                 own.push(chunk);
             }
             repeats.push(Repeat {
-                seen: start.seen,
+                what: start.what,
                 at: start.at,
                 chunks: own,
             });
@@ -132,16 +148,17 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
+    use super::Beginning::{Gap, Request};
     use super::*;
 
     const T: fn(u64) -> Instant = Instant::from_micros;
 
-    fn texts(past: &mut Past) -> Vec<(u64, String)> {
+    fn texts(past: &mut Past) -> Vec<(Beginning, String)> {
         let repeats = past.take().into_iter();
         repeats
             .map(|repeat| {
                 (
-                    repeat.seen,
+                    repeat.what,
                     String::from_utf8(repeat.chunks.concat()).unwrap(),
                 )
             })
@@ -156,7 +173,7 @@ mod tests {
             (10, 100, ["second ", "request"]),
             (20, 200, ["third ", "request"]),
         ] {
-            past.begin(T(output), output, seen);
+            past.begin(T(output), output, Request(seen));
             for chunk in chunks {
                 past.push(Bytes::from_static(chunk.as_bytes()));
             }
@@ -169,10 +186,10 @@ mod tests {
         let mut past = past();
         past.forget_sent(10);
         assert_eq!(past.output(), Some(10));
-        let second = (100, "second request".to_owned());
+        let second = (Request(100), "second request".to_owned());
         assert_eq!(
             texts(&mut past),
-            [second, (200, "third request".to_owned())]
+            [second, (Request(200), "third request".to_owned())]
         );
         assert_eq!((past.memory_bytes(), past.output()), (0, None));
     }
@@ -182,11 +199,38 @@ mod tests {
         let mut past = past();
         past.shift(20, 5);
         past.forget_sent(25);
-        assert_eq!(texts(&mut past), [(200, "third request".to_owned())]);
-        past.begin(T(0), 30, 0);
+        assert_eq!(
+            texts(&mut past),
+            [(Request(200), "third request".to_owned())]
+        );
+        past.begin(T(0), 30, Request(0));
         past.push(Bytes::from_static(b"x"));
         past.forget_sent(31);
         past.push(Bytes::from_static(b"more of it"));
         assert_eq!(past.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn a_hole_is_told_of_again_and_belongs_to_its_request() {
+        let mut past = past();
+        past.begin(T(0), 25, Gap(Some(9)));
+        past.push(Bytes::from_static(b" after a hole"));
+        past.begin(T(0), 30, Request(300));
+        past.push(Bytes::from_static(b"fourth"));
+        past.forget_sent(20);
+        let third = (Request(200), "third request".to_owned());
+        let rest = (Gap(Some(9)), " after a hole".to_owned());
+        let fourth = (Request(300), "fourth".to_owned());
+        assert_eq!(texts(&mut past), [third, rest, fourth]);
+    }
+
+    #[test]
+    fn nothing_begins_with_a_hole() {
+        let mut past = past();
+        past.begin(T(0), 30, Gap(None));
+        past.forget_sent(21);
+        assert_eq!(past.output(), None);
+        past.begin(T(0), 40, Gap(None));
+        assert_eq!(past.output(), None);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::intake::Intake;
-use super::past::Past;
+use super::past::{Beginning, Past};
 use super::{Context, Session};
 use crate::gate::Exchange;
 use crate::ledger::{DropReason, Ledger, PluginCounters};
@@ -77,7 +77,7 @@ impl Plugged {
 
     /// A request begins as far as TCP can tell, where the output ends at `output`.
     fn note_boundary(&mut self, now: Instant, output: u64, seen: u64) {
-        self.past.begin(now, output, seen);
+        self.past.begin(now, output, Beginning::Request(seen));
         self.note_seen(now, seen);
     }
 
@@ -231,7 +231,13 @@ impl Session {
         match event {
             Event::Origin(bytes) => counters.origin_bytes += bytes.len() as u64,
             Event::Target(bytes) => counters.target_bytes += bytes.len() as u64,
-            Event::Gap { .. } => counters.gaps += 1,
+            Event::Gap { direction, missing } => {
+                counters.gaps += 1;
+                if direction == Direction::Client {
+                    let end = self.channel.end();
+                    plugged.past.begin(now, end, Beginning::Gap(missing));
+                }
+            }
             _ => {}
         }
         match installed.event(now, plugged.key, event) {
@@ -367,12 +373,17 @@ impl Session {
         let Some(plugged) = &mut self.plugin else {
             return;
         };
-        plugged.marks = true;
+        let is_first = !std::mem::replace(&mut plugged.marks, true);
         let boundary = plugged.boundary.take();
         if plugged.needs.target {
             self.gate.expect_marked_ends();
         }
-        let mut seen = boundary.map_or(0, |it| it.seen.max(u64::from(it.has_seen)));
+        // Before the first there is nothing to wait for but what the client had seen before it
+        // spoke at all.
+        let mut seen = boundary.map_or(0, |it| match is_first {
+            true => it.seen,
+            false => it.seen.max(u64::from(it.has_seen)),
+        });
         if let Some(waits_for) = self.gate.take_empty(self.channel.end()) {
             ledger.requests.drop(DropReason::PluginDropped, 1);
             seen = seen.max(waits_for);

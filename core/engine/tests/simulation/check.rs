@@ -112,7 +112,7 @@ fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
 }
 
 /// The accounts without their zeros.
-fn summary(ledger: &Ledger) -> String {
+pub(crate) fn summary(ledger: &Ledger) -> String {
     let sections = ["connections", "requests", "bytes"];
     let rows = ledger.rows().filter(|row| {
         row.value > 0
@@ -295,7 +295,9 @@ fn find(stream: &[u8], piece: &[u8]) -> Option<usize> {
 }
 
 /// Connections by the client's endpoint, each in order of time.
-fn by_client(connections: &[CapturedConnection]) -> BTreeMap<Endpoint, Vec<&CapturedConnection>> {
+pub(crate) fn by_client(
+    connections: &[CapturedConnection],
+) -> BTreeMap<Endpoint, Vec<&CapturedConnection>> {
     let mut map: BTreeMap<Endpoint, Vec<&CapturedConnection>> = BTreeMap::new();
     for connection in connections {
         map.entry(connection.conversation.tuple.source)
@@ -308,7 +310,7 @@ fn by_client(connections: &[CapturedConnection]) -> BTreeMap<Endpoint, Vec<&Capt
 }
 
 /// The target's connections that stood for one client, in the order they began.
-fn accepted_from(outcome: &Outcome, client: Endpoint) -> Vec<&Accepted> {
+pub(crate) fn accepted_from(outcome: &Outcome, client: Endpoint) -> Vec<&Accepted> {
     let stood_for = |source: Endpoint| {
         let mut records = outcome.records.iter();
         records

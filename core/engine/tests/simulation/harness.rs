@@ -9,6 +9,7 @@ use tcpcopy_packet::Segment;
 use crate::events::{EventQueue, Micros, SECOND_US};
 use crate::intercept::ModelIntercept;
 use crate::link::Link;
+use crate::plugins::{ModelPlugins, Observed, Sighting};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Stop, TunnelChange};
 use crate::target::{Accepted, ModelTarget, TargetCounts};
@@ -26,8 +27,6 @@ const MAX_STEPS: u64 = 30_000_000;
 const MAX_OVERDUE: u32 = 20;
 /// What is still under way when the engine has finished arrives within this.
 const AFTERMATH_US: Micros = 2 * SECOND_US;
-/// What the origin's captured bytes are, as nobody looks at them.
-pub(crate) static ORIGIN_BYTES: [u8; 1 << 16] = [0; 1 << 16];
 
 /// What a run led to.
 #[derive(Debug)]
@@ -42,16 +41,30 @@ pub(crate) struct Outcome {
     pub(crate) last_delivery_us: Micros,
     pub(crate) finished_us: Micros,
     pub(crate) lost_to_target: u64,
+    /// What the plugin has seen.
+    pub(crate) observed: Vec<Sighting>,
 }
 
 enum Event {
     /// The next segment of this connection is captured.
     Captured(usize),
     ReachesTarget(Vec<u8>),
-    ReachesIntercept(Header),
+    ReachesIntercept(Header, Vec<u8>),
     Tunnel(u64, TunnelMessage),
     TunnelChange(TunnelChange),
     Stop,
+}
+
+/// The engine of a scenario, with its plugin if it has one.
+pub(crate) fn new_engine(scenario: &Scenario, seed: u64, observed: &Observed) -> Engine {
+    let config = scenario.engine.clone();
+    match scenario.plugin {
+        None => Engine::new(config, seed),
+        Some(plugin) => {
+            let plugins = ModelPlugins::new(plugin, seed, observed.clone());
+            Engine::with_plugins(config, seed, Box::new(plugins))
+        }
+    }
 }
 
 /// Runs `scenario` to its end.
@@ -83,11 +96,14 @@ struct Simulation<'a> {
     stopped: bool,
     finished_us: Option<Micros>,
     trace: Trace,
+    observed: Observed,
+    rng: Rng,
 }
 
 impl<'a> Simulation<'a> {
     fn new(scenario: &'a Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed);
+        let observed = Observed::default();
         let title = format!("{}, SIMULATION_SEED={}", scenario.name, scenario.seed);
         let mut queue = EventQueue::new();
         for &(at_us, change) in &scenario.tunnel {
@@ -108,7 +124,7 @@ impl<'a> Simulation<'a> {
             scenario,
             now_us: 0,
             queue,
-            engine: Engine::new(scenario.engine.clone(), rng.next()),
+            engine: new_engine(scenario, rng.next(), &observed),
             engine_at: None,
             overdue: 0,
             target: ModelTarget::new(scenario.target.clone(), rng.fork()),
@@ -125,6 +141,8 @@ impl<'a> Simulation<'a> {
             stopped: false,
             finished_us: None,
             trace: Trace::new(title),
+            observed,
+            rng: rng.fork(),
         }
     }
 
@@ -204,11 +222,7 @@ impl<'a> Simulation<'a> {
                 self.target.segment(self.now_us, &segment, packet.len());
                 self.drain_target();
             }
-            Event::ReachesIntercept(header) => {
-                if let Some(session) = self.intercept.reply(&header) {
-                    self.tunnel_send(TunnelMessage::Reply(session, header));
-                }
-            }
+            Event::ReachesIntercept(header, payload) => self.intercepted(header, payload),
             Event::Tunnel(generation, message) => {
                 if self.tunnel.is_current(generation) {
                     self.tunnel_message(message);
@@ -219,6 +233,19 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    fn intercepted(&mut self, header: Header, mut payload: Vec<u8>) {
+        let Some((session, wants_payload)) = self.intercept.reply(&header) else {
+            return;
+        };
+        if !wants_payload {
+            payload.clear();
+        } else if self.rng.permille(self.scenario.cut_payload_permille) {
+            let whole = self.rng.range(0, payload.len() as u64 + 1);
+            payload.truncate(usize::try_from(whole).expect("in memory"));
+        }
+        self.tunnel_send(TunnelMessage::Reply(session, header, payload));
+    }
+
     fn captured(&mut self, index: usize) {
         let connection = &self.scenario.connections[index];
         let captured = &connection.segments[self.cursors[index]];
@@ -226,17 +253,10 @@ impl<'a> Simulation<'a> {
         if let Some(next) = connection.segments.get(self.cursors[index]) {
             self.queue.push(next.at_us, Event::Captured(index));
         }
-        let length = captured.header.payload_len as usize;
-        let payload = match &captured.range {
-            Some(range) if length > 0 => {
-                let start = usize::try_from(range.start).expect("in memory");
-                &connection.stream[start..start + length]
-            }
-            _ => &ORIGIN_BYTES[..length],
-        };
+        let payload = connection.payload(captured, self.scenario.plugin.is_some());
         self.trace
             .segment(self.now_us, Place::Captured, &captured.header);
-        let segment: Segment<'_> = captured.header.segment(payload);
+        let segment: Segment<'_> = captured.header.segment(&payload);
         self.engine.segment(self.now(), &segment);
         self.drain_engine();
     }
@@ -255,10 +275,11 @@ impl<'a> Simulation<'a> {
     }
 
     fn drain_target(&mut self) {
-        for header in self.target.take_out() {
+        for (header, payload) in self.target.take_out() {
             self.trace.segment(self.now_us, Place::Answered, &header);
             for arrival_us in self.to_intercept.carry(self.now_us) {
-                self.queue.push(arrival_us, Event::ReachesIntercept(header));
+                let event = Event::ReachesIntercept(header, payload.clone());
+                self.queue.push(arrival_us, event);
             }
         }
         self.target_at = self.target.next_at();
@@ -303,6 +324,7 @@ impl<'a> Simulation<'a> {
             last_delivery_us: self.last_delivery_us,
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: self.to_target.lost,
+            observed: self.observed.take(),
         }
     }
 }

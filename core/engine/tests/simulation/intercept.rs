@@ -10,7 +10,8 @@ use crate::wire::Header;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
-    Registered(SessionId),
+    /// And whether the replies' payload is wanted.
+    Registered(SessionId, bool),
     /// A session of the past: replies are swallowed.
     Tombstone,
 }
@@ -24,15 +25,16 @@ pub(crate) struct ModelIntercept {
 }
 
 impl ModelIntercept {
-    pub(crate) fn register(&mut self, session: SessionId, tuple: FourTuple) {
-        self.table.insert(tuple, Entry::Registered(session));
+    pub(crate) fn register(&mut self, session: SessionId, tuple: FourTuple, payload: bool) {
+        self.table
+            .insert(tuple, Entry::Registered(session, payload));
     }
 
     pub(crate) fn unregister(&mut self, session: SessionId) {
         let entry = self
             .table
             .values_mut()
-            .find(|entry| **entry == Entry::Registered(session));
+            .find(|entry| matches!(entry, Entry::Registered(known, _) if *known == session));
         if let Some(entry) = entry {
             *entry = Entry::Tombstone;
         }
@@ -51,14 +53,14 @@ impl ModelIntercept {
         .collect()
     }
 
-    /// Whose reply this is; `None` when it ends here.
+    /// Whose reply this is, and whether its payload is wanted; `None` when it ends here.
     ///
     /// # Panics
     ///
     /// Panics if the tuple was never registered.
-    pub(crate) fn reply(&mut self, header: &Header) -> Option<SessionId> {
+    pub(crate) fn reply(&mut self, header: &Header) -> Option<(SessionId, bool)> {
         match self.table.get(&header.tuple.reversed()) {
-            Some(Entry::Registered(session)) => Some(*session),
+            Some(Entry::Registered(session, payload)) => Some((*session, *payload)),
             Some(Entry::Tombstone) => {
                 self.swallowed += 1;
                 None

@@ -4,6 +4,8 @@
 //! - [`conversation`], [`capture`], [`mix`]: what clients say, and what a capture sees of it
 //! - [`target`], [`intercept`], [`link`], [`draw`]: the other nodes
 //! - [`harness`], [`scenario`], [`check`]: a run and what must hold after it
+//! - [`plugins`]: the same with model plugins between clients and target; [`content`] is what the
+//!   servers say to them
 //! - [`sockets`]: the same through kernel connections, with a model kernel and a run of its own
 //! - [`generated`], [`named`], [`table`]: the tests; [`models`] tests the models by themselves
 
@@ -16,6 +18,7 @@
 
 mod capture;
 mod check;
+mod content;
 mod conversation;
 mod draw;
 mod events;
@@ -26,6 +29,7 @@ mod link;
 mod mix;
 mod models;
 mod named;
+mod plugins;
 mod rng;
 mod scenario;
 mod sockets;

@@ -233,7 +233,7 @@ fn play(
                 }
             }
         }
-        for header in target.take_out() {
+        for (header, _) in target.take_out() {
             for arrival_us in back.carry(now_us) {
                 queue.push(arrival_us, Event::ToClient(header));
             }

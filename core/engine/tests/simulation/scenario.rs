@@ -9,6 +9,7 @@ use crate::capture::{CapturedConnection, ClientShape, Disturbance};
 use crate::conversation::Conversation;
 use crate::events::{MINUTE_US, Micros, SECOND_US};
 use crate::link::LinkConfig;
+use crate::plugins::PluginModel;
 use crate::rng::Rng;
 use crate::target::TargetConfig;
 
@@ -59,6 +60,10 @@ pub(crate) struct Scenario {
     pub(crate) tunnel: Vec<(Micros, TunnelChange)>,
     pub(crate) stop: Stop,
     pub(crate) limit_us: Micros,
+    /// What stands between clients and target.
+    pub(crate) plugin: Option<PluginModel>,
+    /// Replies of a thousand whose payload, where it is wanted, comes only in part.
+    pub(crate) cut_payload_permille: u32,
 }
 
 impl Scenario {
@@ -88,6 +93,8 @@ impl Scenario {
                 deadline_us: LIMIT_US,
             },
             limit_us: LIMIT_US,
+            plugin: None,
+            cut_payload_permille: 0,
         }
     }
 

@@ -4,15 +4,20 @@
 mod segmenter;
 mod writer;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use tcpcopy_packet::{FourTuple, TcpFlags, TcpOptions};
 
+use crate::content::origin_said;
 use crate::conversation::Conversation;
 use crate::events::{MILLISECOND_US, Micros};
 use crate::rng::Rng;
 use crate::wire::Header;
 pub(crate) use segmenter::Cut;
+
+/// What the origin's captured bytes are where nobody looks at them.
+static ORIGIN_BYTES: [u8; 1 << 16] = [0; 1 << 16];
 
 /// How the captured client's TCP looks.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +71,8 @@ pub(crate) struct Disturbance {
     pub(crate) hole_permille: u32,
     /// So many thousandths of the segments come before the capture begins.
     pub(crate) joined_permille: u32,
+    /// Segments of the origin of a thousand that are never seen.
+    pub(crate) origin_hole_permille: u32,
 }
 
 /// One captured segment; the client's payload is a range of its stream.
@@ -73,7 +80,7 @@ pub(crate) struct Disturbance {
 pub(crate) struct CapturedSegment {
     pub(crate) at_us: Micros,
     pub(crate) header: Header,
-    /// `None` for the origin's segments, whose bytes nobody looks at.
+    /// `None` for the origin's segments.
     pub(crate) range: Option<Range<u64>>,
 }
 
@@ -86,6 +93,8 @@ pub(crate) struct CapturedConnection {
     pub(crate) segments: Vec<CapturedSegment>,
     /// Ranges of the stream that the capture never saw.
     pub(crate) holes: Vec<Range<u64>>,
+    /// The number of the origin's first byte.
+    origin_start: u32,
 }
 
 impl CapturedConnection {
@@ -103,6 +112,13 @@ impl CapturedConnection {
         for missed in segments.drain(..first_seen) {
             holes.extend(missed.range.filter(|range| !range.is_empty()));
         }
+        if disturbance.origin_hole_permille > 0 {
+            let is_lost = |segment: &CapturedSegment, rng: &mut Rng| {
+                let is_data = segment.range.is_none() && segment.header.payload_len > 0;
+                is_data && rng.permille(disturbance.origin_hole_permille)
+            };
+            segments.retain(|segment| !is_lost(segment, rng));
+        }
         let seen: Vec<Range<u64>> = segments
             .iter()
             .filter_map(|segment| segment.range.clone())
@@ -113,6 +129,25 @@ impl CapturedConnection {
             stream,
             segments,
             holes,
+            origin_start: shape.origin_seq.wrapping_add(1),
+        }
+    }
+
+    /// The bytes of a captured segment; those of the origin are all alike unless somebody looks at
+    /// them.
+    pub(crate) fn payload(&self, segment: &CapturedSegment, is_looked_at: bool) -> Cow<'_, [u8]> {
+        let length = segment.header.payload_len;
+        match &segment.range {
+            _ if length == 0 => Cow::Borrowed(&[]),
+            Some(range) => {
+                let start = usize::try_from(range.start).expect("in memory");
+                Cow::Borrowed(&self.stream[start..start + length as usize])
+            }
+            None if is_looked_at => {
+                let offset = segment.header.seq.wrapping_sub(self.origin_start);
+                Cow::Owned(origin_said(u64::from(offset), u64::from(length)))
+            }
+            None => Cow::Borrowed(&ORIGIN_BYTES[..length as usize]),
         }
     }
 

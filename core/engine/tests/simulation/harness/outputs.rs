@@ -101,8 +101,7 @@ impl Simulation<'_> {
                 Owned::Register(registration) => {
                     self.trace.note(self.now_us, format!("{registration:?}"));
                     self.registrations.register(&registration);
-                    let message = TunnelMessage::Register(registration.session, registration.tuple);
-                    self.tunnel_send(message);
+                    self.tunnel_send(TunnelMessage::Register(registration));
                 }
                 Owned::Unregister(session) => {
                     self.trace

@@ -1,7 +1,6 @@
 //! The tunnel between engine and intercept: ordered and reliable while it is up, with a delay.
 
-use tcpcopy_engine::{SessionId, UpstreamEvent};
-use tcpcopy_packet::FourTuple;
+use tcpcopy_engine::{Registration, SessionId, UpstreamEvent};
 
 use super::{Event, Simulation};
 use crate::events::Micros;
@@ -10,16 +9,16 @@ use crate::trace::Place;
 use crate::wire::Header;
 
 /// What travels through the tunnel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum TunnelMessage {
     /// To intercept.
-    Register(SessionId, FourTuple),
+    Register(Registration),
     /// To intercept.
     Unregister(SessionId),
     /// To the engine.
     Registered(SessionId),
     /// To the engine.
-    Reply(SessionId, Header),
+    Reply(SessionId, Header, Vec<u8>),
 }
 
 /// The tunnel's state. A message belongs to the tunnel it was put into: none outlives it.
@@ -59,8 +58,13 @@ impl Simulation<'_> {
 
     pub(super) fn tunnel_message(&mut self, message: TunnelMessage) {
         match message {
-            TunnelMessage::Register(session, tuple) => {
-                self.intercept.register(session, tuple);
+            TunnelMessage::Register(Registration {
+                session,
+                tuple,
+                payload,
+                ..
+            }) => {
+                self.intercept.register(session, tuple, payload);
                 self.tunnel_send(TunnelMessage::Registered(session));
             }
             TunnelMessage::Unregister(session) => self.intercept.unregister(session),
@@ -68,10 +72,10 @@ impl Simulation<'_> {
                 self.registrations.confirm(session);
                 self.upstream_event(UpstreamEvent::Registered(session));
             }
-            TunnelMessage::Reply(session, header) => {
+            TunnelMessage::Reply(session, header, payload) => {
                 self.trace.segment(self.now_us, Place::Reported, &header);
                 self.engine
-                    .reply(self.now(), session, &header.without_payload());
+                    .reply(self.now(), session, &header.segment(&payload));
                 self.drain_engine();
             }
         }

@@ -41,15 +41,25 @@ fn run_seeds(generate: impl Fn(u64) -> (SocketScenario, Expected<'static>)) {
 /// A scenario in which everything must arrive.
 fn patient(seed: u64) -> (SocketScenario, Expected<'static>) {
     let (scenario, expected) = generated::patient(seed);
-    let mut rng = Rng::new(seed ^ 0x50c_4e75);
+    (over_patient_kernel(scenario), expected)
+}
+
+/// The same scenario over a kernel that does all it is asked.
+pub(crate) fn over_patient_kernel(scenario: Scenario) -> SocketScenario {
+    let mut rng = Rng::new(scenario.seed ^ 0x50c_4e75);
     let kernel = draw_patient_kernel(&mut rng);
-    (with_sockets(scenario, kernel, &mut rng), expected)
+    with_sockets(scenario, kernel, &mut rng)
 }
 
 /// A scenario in which anything may be lost, but nothing silently.
 fn impatient(seed: u64) -> (SocketScenario, Expected<'static>) {
     let (scenario, expected) = generated::impatient(seed);
-    let mut rng = Rng::new(!seed ^ 0x50c_4e75);
+    (over_impatient_kernel(scenario), expected)
+}
+
+/// The same scenario over a kernel that may do anything.
+pub(crate) fn over_impatient_kernel(scenario: Scenario) -> SocketScenario {
+    let mut rng = Rng::new(!scenario.seed ^ 0x50c_4e75);
     let patient = draw_patient_kernel(&mut rng);
     let failures = [
         SocketFailure::Refused,
@@ -74,7 +84,7 @@ fn impatient(seed: u64) -> (SocketScenario, Expected<'static>) {
         },
         ..patient
     };
-    (with_sockets(scenario, kernel, &mut rng), expected)
+    with_sockets(scenario, kernel, &mut rng)
 }
 
 fn with_sockets(mut scenario: Scenario, kernel: KernelConfig, rng: &mut Rng) -> SocketScenario {

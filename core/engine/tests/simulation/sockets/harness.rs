@@ -1,13 +1,17 @@
 //! Runs a scenario over model kernel connections: capture, engine, kernel and target on one clock.
 
+use std::collections::BTreeMap;
+
 use tcpcopy_engine::{
     Closing, Engine, Instant, Output, SessionId, SessionRecord, ShutDown, UpstreamEvent,
 };
 use tcpcopy_packet::{Endpoint, Segment};
 
 use super::kernel::{Kernel, KernelConfig, KernelCounts, Told};
+use crate::content::target_said;
 use crate::events::{EventQueue, Micros, SECOND_US};
-use crate::harness::{ORIGIN_BYTES, Outcome, check_in_flight};
+use crate::harness::{Outcome, check_in_flight, new_engine};
+use crate::plugins::Observed;
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Stop};
 use crate::target::TargetCounts;
@@ -72,6 +76,9 @@ struct Simulation<'a> {
     stopped: bool,
     finished_us: Option<Micros>,
     trace: Trace,
+    /// How much each session's target has said.
+    target_said: BTreeMap<u64, u64>,
+    observed: Observed,
 }
 
 impl<'a> Simulation<'a> {
@@ -82,6 +89,7 @@ impl<'a> Simulation<'a> {
             in_batches,
         } = scenario;
         let mut rng = Rng::new(scenario.seed);
+        let observed = Observed::default();
         let mut queue = EventQueue::new();
         for (index, connection) in scenario.connections.iter().enumerate() {
             if let Some(first) = connection.segments.first() {
@@ -100,7 +108,7 @@ impl<'a> Simulation<'a> {
             in_batches: *in_batches,
             now_us: 0,
             queue,
-            engine: Engine::new(scenario.engine.clone(), rng.next()),
+            engine: new_engine(scenario, rng.next(), &observed),
             engine_at: None,
             overdue: 0,
             kernel: Kernel::new(kernel.clone(), scenario.target.clone(), rng.fork()),
@@ -112,6 +120,8 @@ impl<'a> Simulation<'a> {
             stopped: false,
             finished_us: None,
             trace: Trace::new(title),
+            target_said: BTreeMap::new(),
+            observed,
         }
     }
 
@@ -176,17 +186,10 @@ impl<'a> Simulation<'a> {
         if let Some(next) = connection.segments.get(self.cursors[index]) {
             self.queue.push(next.at_us, Event::Captured(index));
         }
-        let length = captured.header.payload_len as usize;
-        let payload = match &captured.range {
-            Some(range) if length > 0 => {
-                let start = usize::try_from(range.start).expect("in memory");
-                &connection.stream[start..start + length]
-            }
-            _ => &ORIGIN_BYTES[..length],
-        };
+        let payload = connection.payload(captured, self.scenario.plugin.is_some());
         self.trace
             .segment(self.now_us, Place::Captured, &captured.header);
-        let segment: Segment<'_> = captured.header.segment(payload);
+        let segment: Segment<'_> = captured.header.segment(&payload);
         self.engine.segment(self.now(), &segment);
         self.drain_engine();
     }
@@ -226,14 +229,26 @@ impl<'a> Simulation<'a> {
                 session,
                 unacknowledged,
             },
-            Told::Received(bytes, is_last) => {
-                let bytes = &TARGET_BYTES[..usize::try_from(bytes).expect("in memory")];
-                return self.engine.received(self.now(), session, bytes, is_last);
+            Told::Received(bytes, is_last, ends) => {
+                return self.received(session, bytes, is_last, ends);
             }
             Told::Finished => UpstreamEvent::Finished(session),
             Told::Failed(failure) => UpstreamEvent::Failed { session, failure },
         };
         self.engine.upstream_event(self.now(), event);
+    }
+
+    fn received(&mut self, session: SessionId, bytes: u64, is_last: bool, ends: bool) {
+        if self.scenario.plugin.is_none() {
+            let bytes = &TARGET_BYTES[..usize::try_from(bytes).expect("in memory")];
+            return self.engine.received(self.now(), session, bytes, is_last);
+        }
+        let offset = self.target_said.entry(session.as_u64()).or_default();
+        let end = *offset + bytes;
+        let ends = if ends { vec![end] } else { Vec::new() };
+        let said = target_said(*offset, bytes, &ends);
+        *offset = end;
+        self.engine.received(self.now(), session, &said, is_last);
     }
 
     /// Takes all outputs until the engine rests.
@@ -316,6 +331,7 @@ impl<'a> Simulation<'a> {
             last_delivery_us: self.last_delivery_us,
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: 0,
+            observed: self.observed.take(),
         };
         SocketOutcome {
             outcome,

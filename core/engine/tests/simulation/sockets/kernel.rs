@@ -85,8 +85,8 @@ pub(crate) enum Told {
     Connected,
     Writable,
     Acknowledged(u64),
-    /// So many bytes, and whether that is all for now.
-    Received(u64, bool),
+    /// So many bytes, whether that is all for now, and whether an answer ends with them.
+    Received(u64, bool, bool),
     Finished,
     Failed(SocketFailure),
 }
@@ -110,7 +110,7 @@ enum Wire {
     Fin,
     SynAck,
     Ack(usize),
-    Answer(u64, bool),
+    Answer(u64, bool, bool),
     TargetFin,
     Failure(SocketFailure),
     /// The application looks around.
@@ -305,7 +305,7 @@ impl Kernel {
                 Told::Connected,
                 Told::Writable,
                 Told::Acknowledged(0),
-                Told::Received(100, true),
+                Told::Received(100, true, false),
                 Told::Finished,
                 Told::Failed(SocketFailure::Reset),
                 Told::Failed(SocketFailure::NoPort),
@@ -404,7 +404,7 @@ impl Kernel {
                 Told::Writable
             }
             Wire::Room => return,
-            Wire::Answer(bytes, is_last) => Told::Received(bytes, is_last),
+            Wire::Answer(bytes, is_last, ends) => Told::Received(bytes, is_last, ends),
             Wire::TargetFin => {
                 connection.target_finished = true;
                 Told::Finished
@@ -453,7 +453,7 @@ impl Kernel {
             let piece = left.min(self.config.piece_bytes);
             left -= piece;
             let is_last = left == 0 || self.rng.permille(self.config.pause_permille);
-            self.down(now_us, id, Wire::Answer(piece, is_last));
+            self.down(now_us, id, Wire::Answer(piece, is_last, left == 0));
         }
     }
 

@@ -9,3 +9,6 @@ mod generated;
 mod harness;
 mod kernel;
 mod named;
+
+pub(crate) use generated::{over_impatient_kernel, over_patient_kernel};
+pub(crate) use harness::run;

@@ -67,6 +67,8 @@ pub(crate) struct TargetConfig {
     pub(crate) answer_percent: u64,
     pub(crate) reader: Reader,
     pub(crate) finish: Finish,
+    /// Whether anybody looks at its answers' bytes.
+    pub(crate) speaks: bool,
 }
 
 impl TargetConfig {
@@ -92,6 +94,7 @@ impl TargetConfig {
             answer_percent: 100,
             reader: Reader::Fast,
             finish: Finish::AfterClient,
+            speaks: false,
         }
     }
 }

@@ -4,12 +4,13 @@ mod output;
 
 use tcpcopy_packet::{FourTuple, Segment, TcpFlags};
 
+use super::Spoken;
 use super::app::{App, AppAction};
 use super::config::TargetConfig;
 use super::receive::{Arrival, Receiver};
 use super::send::Sender;
 use crate::events::{MINUTE_US, Micros, SECOND_US};
-use crate::wire::{Header, TCP_HEADER_LEN};
+use crate::wire::TCP_HEADER_LEN;
 
 /// How long a connection that closed first remembers (twice the maximum segment lifetime).
 const TIME_WAIT_US: Micros = MINUTE_US;
@@ -90,7 +91,7 @@ pub(crate) struct Connection {
     pub(crate) useless_segments: u64,
     /// RSTs outside the window.
     pub(crate) bad_resets: u64,
-    out: Vec<Header>,
+    out: Vec<Spoken>,
 }
 
 impl Connection {
@@ -157,7 +158,7 @@ impl Connection {
         self.sender.retransmitted
     }
 
-    pub(crate) fn take_out(&mut self) -> Vec<Header> {
+    pub(crate) fn take_out(&mut self) -> Vec<Spoken> {
         std::mem::take(&mut self.out)
     }
 

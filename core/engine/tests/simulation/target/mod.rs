@@ -34,6 +34,9 @@ pub(crate) struct Accepted {
     pub(crate) end: Option<End>,
 }
 
+/// A segment of the target, with its payload where somebody looks at it.
+pub(crate) type Spoken = (Header, Vec<u8>);
+
 /// Counts over all connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TargetCounts {
@@ -55,7 +58,7 @@ pub(crate) struct ModelTarget {
     past: Vec<Accepted>,
     counts: TargetCounts,
     rng: Rng,
-    out: Vec<Header>,
+    out: Vec<Spoken>,
 }
 
 impl ModelTarget {
@@ -120,7 +123,7 @@ impl ModelTarget {
     /// RST for a segment of no connection (RFC 9293 section 3.10.7.1).
     fn refuse(&mut self, segment: &Segment<'_>) {
         let has_ack = segment.flags.contains(TcpFlags::ACK);
-        self.out.push(Header {
+        let header = Header {
             tuple: segment.tuple.reversed(),
             seq: if has_ack { segment.ack } else { 0 },
             ack: if has_ack {
@@ -136,7 +139,8 @@ impl ModelTarget {
             window: 0,
             options: TcpOptions::default(),
             payload_len: 0,
-        });
+        };
+        self.out.push((header, Vec::new()));
     }
 
     /// Lets time pass.
@@ -199,7 +203,7 @@ impl ModelTarget {
         }
     }
 
-    pub(crate) fn take_out(&mut self) -> Vec<Header> {
+    pub(crate) fn take_out(&mut self) -> Vec<Spoken> {
         std::mem::take(&mut self.out)
     }
 

@@ -1,5 +1,6 @@
 //! The model target's sending half: counts of bytes, a retransmission timer, a congestion window.
 
+use crate::content::target_said;
 use crate::events::{MILLISECOND_US, MINUTE_US, Micros, SECOND_US};
 
 /// RFC 6298's lower bound, as lowered by most systems.
@@ -49,6 +50,8 @@ pub(crate) struct Sender {
     timeouts: u32,
     pub(crate) deadline_us: Option<Micros>,
     pub(crate) retransmitted: u64,
+    /// Where what was written at once ends, counted from the first byte.
+    ends: Vec<u64>,
 }
 
 impl Sender {
@@ -76,6 +79,7 @@ impl Sender {
             timeouts: 0,
             deadline_us: None,
             retransmitted: 0,
+            ends: Vec::new(),
         }
     }
 
@@ -95,6 +99,12 @@ impl Sender {
     pub(crate) fn write(&mut self, bytes: u64) {
         assert!(!self.closed, "the application wrote after its close");
         self.written += bytes;
+        self.ends.push(self.written);
+    }
+
+    /// The bytes of a segment that begins at this offset.
+    pub(crate) fn said(&self, offset: u64, len: u32) -> Vec<u8> {
+        target_said(offset.saturating_sub(1), u64::from(len), &self.ends)
     }
 
     pub(crate) fn close(&mut self) {

@@ -12,7 +12,7 @@ impl Connection {
         self.sender.next = 1;
         self.sender.highest = self.sender.highest.max(1);
         self.send_at(now_us, 0, 0, TcpFlags::SYN | TcpFlags::ACK);
-        let header = self.out.last_mut().expect("just sent");
+        let (header, _) = self.out.last_mut().expect("just sent");
         header.options.mss = Some(self.config.mss);
         header.options.window_scale = self.config.window_scale.filter(|_| self.scaled);
         header.options.sack_permitted = self.sack;
@@ -59,7 +59,7 @@ impl Connection {
                 .sack_blocks(if self.timestamps { 3 } else { 4 });
         }
         let window = self.receiver.window_field(self.app.read, is_syn);
-        self.out.push(Header {
+        let header = Header {
             tuple: self.tuple,
             seq: self.sender.seq_at(offset),
             ack: self.receiver.next_seq(),
@@ -67,7 +67,12 @@ impl Connection {
             window,
             options,
             payload_len,
-        });
+        };
+        let payload = match self.config.speaks {
+            true => self.sender.said(offset, payload_len),
+            false => Vec::new(),
+        };
+        self.out.push((header, payload));
     }
 
     pub(super) fn answer_with_reset(&mut self, segment: &Segment<'_>) {
@@ -75,7 +80,7 @@ impl Connection {
     }
 
     pub(super) fn send_reset(&mut self, seq: u32) {
-        self.out.push(Header {
+        let header = Header {
             tuple: self.tuple,
             seq,
             ack: self.receiver.next_seq(),
@@ -83,7 +88,8 @@ impl Connection {
             window: 0,
             options: TcpOptions::default(),
             payload_len: 0,
-        });
+        };
+        self.out.push((header, Vec::new()));
     }
 }
 
