@@ -6,9 +6,9 @@
 //!
 //! # Order
 //! What is sent forms one stream, in the order of sending, with one exception: what is sent on an
-//! event other than [`Event::Client`], before any [`Actions::begin_exchange`] for that event,
-//! belongs to what is under way with the target (the answer to its challenge, say) and goes ahead
-//! of all that is held or waits for an answer.
+//! event that is not about the client's stream ([`Event::Client`], its gap, its end), before any
+//! [`Actions::begin_exchange`] for that event, belongs to what is under way with the target (the
+//! answer to its challenge, say) and goes ahead of all that is held or waits for an answer.
 //!
 //! # Exchanges
 //! As long as a session's plugin has not marked an exchange, requests are told apart as without a
@@ -16,8 +16,17 @@
 //! request in the ledger, and is answered by one [`Actions::end_exchange`]. One that begins after
 //! the client had seen an answer waits until the answers to all before it have ended; one that the
 //! client sent without having seen anything since the one before leaves at once. An exchange of
-//! which nothing has been sent when the next begins is one that the plugin has left out
-//! ([`DropReason::PluginDropped`](crate::DropReason::PluginDropped)).
+//! which nothing has been sent when the next begins, or in the end, is one that the plugin has left
+//! out ([`DropReason::PluginDropped`](crate::DropReason::PluginDropped)). A plugin that does not ask
+//! for the target's stream marks no ends: its requests wait as those without a plugin do.
+//!
+//! # Bytes
+//! A client byte counts as delivered when the target has acknowledged what the plugin sent next in
+//! the client's stream. What a plugin keeps to the end counts as left out.
+//!
+//! # Holes
+//! Bytes that the capture missed, or that a bound on the load has left out, are an [`Event::Gap`].
+//! A plugin that does not refuse goes on behind them; without a plugin, the session would end.
 //!
 //! # Several sessions of one connection
 //! Each of `-n` copies is a session with a plugin session of its own. Where the target closes while
@@ -73,7 +82,8 @@ pub trait Plugins: Send + Debug {
 
     /// A session that is to be called with [`Event::Woken`], because something outside its own
     /// streams concerns it: a value that another session has learnt. Asked after each of the
-    /// engine's inputs until there is none; one that is closed is passed over.
+    /// engine's inputs until there is none; one that is closed is passed over. Where the news comes
+    /// from outside the engine, [`Engine::timeout`](crate::Engine::timeout) is such an input.
     fn woken(&mut self) -> Option<SessionId> {
         None
     }

@@ -17,8 +17,6 @@ use tcpcopy_packet::{Endpoint, FourTuple};
 use crate::channel::{Channel, Heard, Request};
 use crate::config::EngineConfig;
 use crate::delay::DelayHistogram;
-#[cfg(doc)]
-use crate::gate::Exchange;
 use crate::gate::{Gate, StreamEnd, View};
 use crate::latency::Distance;
 use crate::ledger::{DropReason, Ledger};
@@ -223,8 +221,8 @@ impl Session {
         self.channel.client_established(rtt);
     }
 
-    /// A request begins with the client's next byte, as far as TCP can tell; `seen` as in
-    /// [`Exchange::seen`].
+    /// A request begins with the client's next byte, as far as TCP can tell; the client had seen so
+    /// much of the origin's answers since the one before.
     pub(crate) fn begin(&mut self, now: Instant, seen: u64, ledger: &mut Ledger) {
         self.seen_total += seen;
         if self.has_plugin() {
@@ -250,7 +248,7 @@ impl Session {
         self.pass(now, cx.ledger);
     }
 
-    /// The client has closed or aborted; `seen` counts as in [`Exchange::seen`].
+    /// The client has closed or aborted, having seen so much since its last request.
     pub(crate) fn end_stream(
         &mut self,
         now: Instant,

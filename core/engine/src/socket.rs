@@ -269,7 +269,8 @@ impl Socket {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match (self.state, self.finish) {
             (State::Connected, _) if self.held_until.is_some() => self.held_until,
-            (State::Connected, Finish::Due(at)) => Some(at),
+            // A plugin may have had something to say meanwhile.
+            (State::Connected, Finish::Due(at)) if self.taken == self.end() => Some(at),
             _ => None,
         }
     }

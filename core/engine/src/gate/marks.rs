@@ -1,7 +1,5 @@
 //! What a plugin tells the gate: which exchanges are open, and what is held.
 
-#[cfg(doc)]
-use super::Exchange;
 use super::{Gate, StreamEnd};
 use crate::time::Instant;
 
@@ -130,7 +128,7 @@ impl Gate {
     }
 
     /// Takes out the newest exchange if nothing was sent of it, where the stream ends at `end`.
-    /// Returns what one in its place has to wait for, as in [`Exchange::seen`].
+    /// Returns what one in its place has to wait for: how much the client had seen.
     pub(crate) fn take_empty(&mut self, end: u64) -> Option<u64> {
         let newest = *self.exchanges.back()?;
         let is_released = self.released == self.exchanges.len();

@@ -96,13 +96,17 @@ impl Replay {
 
     /// The target has closed while requests wait: those that have not left go on in a new session.
     pub(super) fn carry_over(&mut self, now: Instant, key: SessionKey) {
-        let Some(session) = self.session_mut(key) else {
+        let Some((_, session)) = (self.sessions.get_mut(key.place() as usize))
+            .filter(|(serial, _)| *serial == key.serial())
+        else {
             return;
         };
         let before = session.load();
         let Some(carried) = session.take_unsent() else {
             return;
         };
+        // Its plugin may keep what another is about to hear again.
+        session.unplug(self.plugins.as_mut());
         let after = session.load();
         let home = session.home.take();
         let rtt = session.rtt();

@@ -134,12 +134,21 @@ impl Replay {
         });
         if !known {
             self.ledger.upstream.stale_replies += 1;
+            self.forget_close(key);
         } else if let Some(target) = target {
             self.lines.stand_still(now, target, key, failure.reason());
         } else {
             self.carry_over(now, key);
             self.fail(now, key, failure.reason());
         }
+    }
+
+    /// The kernel has no such connection any more: nothing of it is left to close.
+    fn forget_close(&mut self, key: SessionKey) {
+        let before = self.notices.len();
+        let is_close = |notice: &Notice| matches!(notice, Notice::Close(of, _) if *of == key);
+        self.notices.retain(|notice| !is_close(notice));
+        self.ledger.upstream.resets_sent -= (before - self.notices.len()) as u64;
     }
 
     /// Lets a new session connect, unless it has to wait behind others.

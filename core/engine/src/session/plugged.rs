@@ -182,6 +182,15 @@ impl Session {
         }
     }
 
+    /// From here on nothing goes through the plugin.
+    pub(crate) fn unplug(&mut self, installed: Option<&mut Installed>) {
+        self.close_plugin(installed);
+        self.gate.forget_marks();
+        if let Some(mirror) = self.channel.mirror_mut() {
+            mirror.forget_payload();
+        }
+    }
+
     /// A request begins with the client's next byte, as far as TCP can tell.
     pub(super) fn note_boundary(&mut self, now: Instant, seen: u64) {
         let end = self.channel.end();
@@ -286,11 +295,7 @@ impl Session {
         };
         if self.do_actions(now, is_of_client, installed.actions(), cx.ledger) {
             cx.ledger.plugin.passed_through += 1;
-            self.close_plugin(Some(installed));
-            self.gate.forget_marks();
-            if let Some(mirror) = self.channel.mirror_mut() {
-                mirror.forget_payload();
-            }
+            self.unplug(Some(installed));
         }
     }
 

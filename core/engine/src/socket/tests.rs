@@ -268,3 +268,23 @@ fn what_the_kernel_has_stays_and_the_rest_can_be_taken_back() {
     socket.event(T(3), SocketEvent::Writable);
     assert_eq!(offer(&mut socket, T(3), OPEN), "d");
 }
+
+#[test]
+fn what_is_said_while_the_end_waits_for_the_target_comes_before_the_end() {
+    let mut socket = connected();
+    socket.finish();
+    assert_eq!(socket.poll(T(1), OPEN), None);
+    assert_eq!(socket.deadline(), Some(T(21)));
+    push(&mut socket, "a last word");
+    assert_eq!(offer(&mut socket, T(2), OPEN), "a last word");
+    socket.event(T(2), SocketEvent::Taken(6));
+    assert_eq!(socket.deadline(), None, "the kernel is full");
+    assert_eq!(socket.poll(T(30), OPEN), None);
+    socket.event(T(40), SocketEvent::Writable);
+    assert_eq!(offer(&mut socket, T(40), OPEN), " word");
+    assert!(!socket.has_finished());
+    socket.event(T(40), SocketEvent::Taken(5));
+    let finish = Some(Request::Close(Closing::Finish));
+    assert_eq!(socket.poll(T(40), OPEN), finish);
+    assert!(socket.has_finished());
+}

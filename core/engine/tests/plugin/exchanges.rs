@@ -38,6 +38,36 @@ fn requests_sent_without_seeing_an_answer_leave_at_once() {
 }
 
 #[test]
+fn a_plugin_that_does_not_hear_answers_marks_requests_and_no_ends() {
+    let mut dialogue = Setup::new().needs(false, false).marking().established();
+    dialogue.say(0, "one two ");
+    assert_eq!(dialogue.sent(), "one two ");
+    dialogue.say(1000, "three");
+    dialogue.target("something.");
+    dialogue.at_ms(9);
+    assert_eq!(dialogue.sent(), "");
+    dialogue.at_ms(10);
+    assert_eq!(dialogue.sent(), "three", "the target has fallen quiet");
+    assert_eq!(dialogue.ledger().requests.captured, 3);
+    assert_eq!(dialogue.ledger().plugin.target_bytes, 0);
+}
+
+#[test]
+fn an_answer_that_never_ends_ends_the_session_under_its_name() {
+    let mut dialogue = Setup::new().marking().established();
+    dialogue.say(0, "one");
+    assert_eq!(dialogue.sent(), "one");
+    dialogue.acknowledge();
+    dialogue.say(100, "two");
+    assert_eq!(dialogue.sent(), "");
+    dialogue.at_ms(600_000);
+    assert_eq!(
+        dialogue.asked(),
+        Asked::Ended(Some(DropReason::GateTimeout))
+    );
+}
+
+#[test]
 fn without_waiting_nothing_waits_but_what_is_held() {
     let setup = Setup::new().config(|config| config.wait_for_answers = false);
     let mut dialogue = setup

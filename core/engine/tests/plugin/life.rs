@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tcpcopy_engine::plugin::Failure;
-use tcpcopy_engine::{Closing, DropReason, ShutDown, UpstreamEvent};
+use tcpcopy_engine::{Closing, DropReason, ShutDown, SocketFailure, UpstreamEvent};
 
 use crate::dialogue::{Asked, CLIENT, Dialogue, ORIGIN, Setup, TARGET};
 
@@ -249,6 +249,64 @@ fn requests_that_wait_when_the_target_closes_are_said_again_to_another_plugin_se
 }
 
 #[test]
+fn what_a_plugin_keeps_is_not_sent_twice_when_another_hears_it_again() {
+    let mut dialogue = Setup::new()
+        .marking()
+        .on("client", |actions, text| {
+            actions.begin_exchange();
+            match text {
+                "one" => actions.send(b"one"),
+                _ => actions.set_timer(Duration::from_millis(50)),
+            }
+            Ok(())
+        })
+        .on("timer", |actions, _| {
+            actions.begin_exchange();
+            actions.send(b"two at last");
+            Ok(())
+        })
+        .established();
+    dialogue.say(0, "one");
+    assert_eq!(dialogue.sent(), "one");
+    dialogue.acknowledge();
+    dialogue.target(".");
+    dialogue.say(100, "two");
+    assert_eq!(dialogue.sent(), "");
+    dialogue.tell(UpstreamEvent::Finished);
+    assert_eq!(dialogue.notes().closed, 1);
+    assert_eq!(dialogue.asked(), Asked::Close(Closing::Finish));
+    assert_eq!(dialogue.asked(), Asked::Close(Closing::Release));
+    assert_eq!(dialogue.asked(), Asked::Ended(None));
+    dialogue.connect();
+    assert_eq!(dialogue.sent(), "");
+    dialogue.at_ms(50);
+    assert_eq!(dialogue.sent(), "two at last");
+    assert_eq!(dialogue.sent(), "");
+}
+
+#[test]
+fn a_connection_that_is_gone_is_not_closed() {
+    let mut dialogue = Setup::new()
+        .on("target", |actions, _| {
+            actions.refuse();
+            Ok(())
+        })
+        .established();
+    dialogue.target("anything");
+    dialogue.tell(|session| UpstreamEvent::Failed {
+        session,
+        failure: SocketFailure::Reset,
+    });
+    assert_eq!(
+        dialogue.asked(),
+        Asked::Ended(None),
+        "the client had said nothing"
+    );
+    assert_eq!(dialogue.asked(), Asked::Rest);
+    assert_eq!(dialogue.ledger().upstream.resets_sent, 0);
+}
+
+#[test]
 fn a_target_that_turns_every_login_down_is_not_asked_for_ever() {
     let mut dialogue = Setup::new()
         .marking()
@@ -266,7 +324,7 @@ fn a_target_that_turns_every_login_down_is_not_asked_for_ever() {
     assert_eq!(dialogue.asked(), Asked::Rest);
     dialogue.tell(|session| UpstreamEvent::Failed {
         session,
-        failure: tcpcopy_engine::SocketFailure::Reset,
+        failure: SocketFailure::Reset,
     });
     assert_eq!(
         dialogue.asked(),

@@ -1,6 +1,8 @@
 //! Scenarios drawn from a seed, with a plugin that is drawn as well.
 
-use tcpcopy_engine::DropReason;
+use std::time::Duration;
+
+use tcpcopy_engine::{DropReason, Latency};
 
 use super::check::{check_ledger, check_pieces, check_whole};
 use super::model::{Behaviour, PluginModel};
@@ -175,6 +177,8 @@ fn plug(scenario: &mut Scenario, behaviour: Behaviour, rng: &mut Rng) {
         trusts_beginnings: false,
     });
     scenario.cut_payload_permille = rng.pick(&[0, 0, 20]);
+    let mean = Duration::from_millis(rng.pick(&[0, 0, 20]));
+    scenario.engine.latency = (!mean.is_zero()).then_some(Latency { mean, jitter: mean });
     // A challenge is answered before the next request is sent.
     scenario.engine.wait_for_answers |= behaviour == Behaviour::Answers;
 }

@@ -227,6 +227,10 @@ impl Connection {
                 self.recent = ts.value;
             }
         }
+        if matches!(self.phase, Phase::SynReceived { sent: 0, .. }) {
+            // Meant for an older connection: this one has not answered yet.
+            return self.answer_with_reset(segment);
+        }
         if !self.receiver.is_acceptable(offset, segment.sequence_len()) {
             self.useless_segments += u64::from(segment.payload_len > 0);
             self.receiver
