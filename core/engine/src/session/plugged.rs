@@ -35,8 +35,6 @@ pub(super) struct Plugged {
     timer_at: Option<Instant>,
     /// The session is to end for this reason.
     verdict: Option<DropReason>,
-    /// The plugin knows that the client has ended its stream.
-    has_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +59,6 @@ impl Plugged {
             credit: 0,
             timer_at: None,
             verdict: None,
-            has_ended: false,
         }
     }
 
@@ -229,8 +226,8 @@ impl Session {
             Event::Origin(_) | Event::OriginEnd => plugged.needs.origin,
             Event::Gap { direction, .. } => direction == Direction::Client || plugged.needs.origin,
             Event::Target(_) => plugged.needs.target,
-            Event::ClientEnd => !std::mem::replace(&mut plugged.has_ended, true),
-            Event::Client(_) | Event::TargetEnd | Event::Timer | Event::Woken => true,
+            Event::Client(_) | Event::ClientEnd | Event::TargetEnd => true,
+            Event::Timer | Event::Woken => true,
         };
         let may_call = plugged.is_active && plugged.verdict.is_none() && !self.is_settled;
         if !is_wanted || !may_call {
