@@ -3,14 +3,16 @@
 mod outputs;
 mod tunnel;
 
-use tcpcopy_engine::{Engine, Instant, Ledger, SessionRecord, ShutDown, UpstreamEvent};
+use tcpcopy_engine::{
+    DelayHistogram, Engine, Instant, Ledger, SessionRecord, ShutDown, UpstreamEvent,
+};
 use tcpcopy_packet::Segment;
 
 use crate::events::{EventQueue, Micros, SECOND_US};
 use crate::intercept::ModelIntercept;
 use crate::link::Link;
 use crate::rng::Rng;
-use crate::scenario::{Scenario, Stop, TunnelChange};
+use crate::scenario::{Control, Scenario, Stop, TunnelChange};
 use crate::target::{Accepted, ModelTarget, TargetCounts};
 use crate::trace::{Place, Trace};
 use crate::wire::{Header, parse_verified};
@@ -42,6 +44,7 @@ pub(crate) struct Outcome {
     pub(crate) last_delivery_us: Micros,
     pub(crate) finished_us: Micros,
     pub(crate) lost_to_target: u64,
+    pub(crate) send_delay: DelayHistogram,
 }
 
 enum Event {
@@ -51,6 +54,9 @@ enum Event {
     ReachesIntercept(Header),
     Tunnel(u64, TunnelMessage),
     TunnelChange(TunnelChange),
+    Control(Control),
+    /// A packet for the target is captured.
+    Looped(Vec<u8>),
     Stop,
 }
 
@@ -92,6 +98,9 @@ impl<'a> Simulation<'a> {
         let mut queue = EventQueue::new();
         for &(at_us, change) in &scenario.tunnel {
             queue.push(at_us, Event::TunnelChange(change));
+        }
+        for &(at_us, control) in &scenario.controls {
+            queue.push(at_us, Event::Control(control));
         }
         for (index, connection) in scenario.connections.iter().enumerate() {
             if let Some(first) = connection.segments.first() {
@@ -215,6 +224,8 @@ impl<'a> Simulation<'a> {
                 }
             }
             Event::TunnelChange(change) => self.tunnel_change(change),
+            Event::Control(control) => self.control(control),
+            Event::Looped(packet) => self.looped(&packet),
             Event::Stop => self.stop(),
         }
     }
@@ -237,6 +248,24 @@ impl<'a> Simulation<'a> {
         self.trace
             .segment(self.now_us, Place::Captured, &captured.header);
         let segment: Segment<'_> = captured.header.segment(payload);
+        self.engine.segment(self.now(), &segment);
+        self.drain_engine();
+    }
+
+    fn control(&mut self, control: Control) {
+        self.trace.note(self.now_us, format!("{control:?}"));
+        match control {
+            Control::Tune(tuning) => self.engine.tune(self.now(), tuning),
+            Control::EndRound => self.engine.end_round(self.now()),
+        }
+        self.drain_engine();
+    }
+
+    fn looped(&mut self, packet: &[u8]) {
+        let mut segment = parse_verified(packet);
+        segment.tuple.destination = self.scenario.loops_to.expect("only where it loops");
+        self.trace
+            .segment(self.now_us, Place::Captured, &Header::of(&segment));
         self.engine.segment(self.now(), &segment);
         self.drain_engine();
     }
@@ -303,6 +332,7 @@ impl<'a> Simulation<'a> {
             last_delivery_us: self.last_delivery_us,
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: self.to_target.lost,
+            send_delay: self.engine.send_delay().clone(),
         }
     }
 }
