@@ -8,7 +8,7 @@ use tcpcopy_engine::{DropReason, Latency, RateLimit, Selection, Tuning};
 use tcpcopy_packet::Endpoint;
 
 use super::{CLIENTS, add_clients, add_crowd, pieces, simulate};
-use crate::capture::{ClientShape, Disturbance};
+use crate::capture::{CapturedSegment, ClientShape, Disturbance};
 use crate::check::{Expected, Streams};
 use crate::conversation::{Conversation, Ending};
 use crate::events::{MILLISECOND_US, Micros, SECOND_US};
@@ -227,6 +227,33 @@ fn a_pause_leaves_out_and_then_joins() {
             "{}",
             outcome.finished_us
         );
+    }
+}
+
+#[test]
+fn a_hole_in_what_is_left_out_ends_no_session() {
+    let drops = [DropReason::Paused, DropReason::CaptureGap];
+    let outcomes = simulate("a hole in a pause", messages(&drops), |scenario, rng| {
+        scenario.engine.gap_timeout = Duration::from_millis(500);
+        scenario.controls = vec![
+            (2 * SECOND_US, Control::Tune(Tuning::Pause(true))),
+            (4 * SECOND_US, Control::Tune(Tuning::Pause(false))),
+        ];
+        add_talkers(scenario, rng, 20, 100 * MILLISECOND_US);
+        let missed = 2_500 * MILLISECOND_US..3_000 * MILLISECOND_US;
+        for connection in &mut scenario.connections {
+            let is_seen = |segment: &CapturedSegment| {
+                segment.header.payload_len == 0 || !missed.contains(&segment.at_us)
+            };
+            connection.segments.retain(is_seen);
+        }
+    });
+    for outcome in outcomes {
+        assert_eq!(outcome.accepted.len(), 20, "one session each");
+        assert!(outcome.ledger.bytes.dropped[DropReason::CaptureGap] > 0);
+        let requests = outcome.ledger.requests;
+        assert_eq!(requests.delivered, outcome.ledger.load.requests_replayed);
+        assert!(requests.delivered * 2 > requests.captured);
     }
 }
 
