@@ -254,10 +254,7 @@ impl<'a> Simulation<'a> {
 
     fn control(&mut self, control: Control) {
         self.trace.note(self.now_us, format!("{control:?}"));
-        match control {
-            Control::Tune(tuning) => self.engine.tune(self.now(), tuning),
-            Control::EndRound => self.engine.end_round(self.now()),
-        }
+        control.apply(&mut self.engine, Instant::from_micros(self.now_us));
         self.drain_engine();
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tcpcopy_engine::{EngineConfig, Mapping, Tuning};
+use tcpcopy_engine::{Engine, EngineConfig, Instant, Mapping, Tuning};
 use tcpcopy_packet::{Endpoint, FourTuple};
 
 use crate::capture::{CapturedConnection, ClientShape, Disturbance};
@@ -37,6 +37,15 @@ pub(crate) enum Control {
     Tune(Tuning),
     /// The capture begins again.
     EndRound,
+}
+
+impl Control {
+    pub(crate) fn apply(self, engine: &mut Engine, now: Instant) {
+        match self {
+            Self::Tune(tuning) => engine.tune(now, tuning),
+            Self::EndRound => engine.end_round(now),
+        }
+    }
 }
 
 /// How the run ends.

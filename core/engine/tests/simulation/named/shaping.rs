@@ -7,7 +7,7 @@ use std::time::Duration;
 use tcpcopy_engine::{DropReason, Latency, RateLimit, Selection, Tuning};
 use tcpcopy_packet::Endpoint;
 
-use super::{CLIENTS, add_clients, add_crowd, pieces, simulate};
+use super::{CLIENTS, add_clients, add_crowd, pieces};
 use crate::capture::{CapturedSegment, ClientShape, Disturbance};
 use crate::check::{Expected, Streams};
 use crate::conversation::{Conversation, Ending};
@@ -17,7 +17,20 @@ use crate::link::LinkConfig;
 use crate::mix::Mix;
 use crate::rng::Rng;
 use crate::scenario::{Control, Family, Scenario, Stop};
+use crate::sockets::simulate_plain;
 
+/// Runs a scenario through packets and through sockets: shaping is the same for both.
+fn simulate<'e>(
+    name: &str,
+    expected: Expected<'e>,
+    arrange: impl Fn(&mut Scenario, &mut Rng),
+) -> Vec<Outcome> {
+    let mut outcomes = super::simulate(name, expected, &arrange);
+    outcomes.extend(simulate_plain(name, expected, &arrange));
+    outcomes
+}
+
+/// Only these drops, and whole messages at the target.
 fn messages(drops: &[DropReason]) -> Expected<'_> {
     Expected {
         streams: Streams::Messages,
@@ -357,7 +370,7 @@ fn latency_loses_nothing() {
 #[test]
 fn own_packets_that_come_back_are_left_alone() {
     let drops = [DropReason::OwnReplay];
-    let outcomes = simulate("a loop", messages(&drops), |scenario, rng| {
+    let outcomes = super::simulate("a loop", messages(&drops), |scenario, rng| {
         let elsewhere = IpAddr::from(Ipv4Addr::new(192, 0, 2, 77));
         scenario.engine.mappings[0].origin_address = None;
         scenario.loops_to = Some(Endpoint::new(elsewhere, 80));
@@ -372,6 +385,23 @@ fn own_packets_that_come_back_are_left_alone() {
             outcome.ledger.bytes.dropped[DropReason::OwnReplay],
             outcome.ledger.bytes.delivered
         );
+    }
+}
+
+#[test]
+fn own_sockets_that_come_back_are_known_after_a_few() {
+    let drops = [DropReason::OwnReplay];
+    let outcomes = simulate_plain("a loop", messages(&drops), |scenario, rng| {
+        let elsewhere = IpAddr::from(Ipv4Addr::new(192, 0, 2, 77));
+        scenario.engine.mappings[0].origin_address = None;
+        scenario.loops_to = Some(Endpoint::new(elsewhere, 80));
+        add_crowd(scenario, rng, 50);
+    });
+    for outcome in outcomes {
+        let own = outcome.ledger.capture.own_replay;
+        let strayed = outcome.accepted.len() as u64 - 50;
+        assert!(strayed <= 15, "{strayed} opened in vain");
+        assert_eq!(own, 50, "each chain ends with one that is known");
     }
 }
 

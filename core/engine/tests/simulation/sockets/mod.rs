@@ -9,3 +9,5 @@ mod generated;
 mod harness;
 mod kernel;
 mod named;
+
+pub(crate) use named::simulate_plain;
