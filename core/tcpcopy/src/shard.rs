@@ -64,6 +64,8 @@ pub enum End {
     Stopped,
     /// An intercept was away for longer than [`INTERCEPT_GRACE`].
     InterceptLost(Loss),
+    /// A capture file is broken: what comes before the fault was replayed.
+    FileBroken,
     /// Something that should not fail has failed.
     Failed(String),
 }
@@ -176,8 +178,8 @@ impl Shard {
     }
 
     fn end(&mut self) -> End {
-        if let Some(problem) = self.source.take_problem() {
-            return End::Failed(problem);
+        if self.source.is_broken() {
+            return End::FileBroken;
         }
         let loss = self.lanes.iter_mut().find_map(Lane::take_loss);
         loss.map_or(End::Stopped, End::InterceptLost)

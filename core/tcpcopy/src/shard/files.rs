@@ -39,8 +39,8 @@ pub(super) struct FileSource {
     most_held_bytes: u64,
     /// Sessions that may wait for a target at once.
     most_hurried_sessions: u64,
-    /// Why a file could not be read to its end.
-    problem: Option<String>,
+    /// A file could not be read to its end.
+    is_broken: bool,
 }
 
 impl FileSource {
@@ -57,7 +57,7 @@ impl FileSource {
             state: State::Playing,
             most_held_bytes,
             most_hurried_sessions,
-            problem: None,
+            is_broken: false,
         }
     }
 
@@ -75,9 +75,9 @@ impl FileSource {
         self.state = State::Over;
     }
 
-    /// Why a file could not be read to its end.
-    pub(super) fn take_problem(&mut self) -> Option<String> {
-        self.problem.take()
+    /// Whether a file could not be read to its end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     pub(super) fn pause(&mut self, now: Instant, is_paused: bool) {
@@ -128,7 +128,7 @@ impl FileSource {
                 Step::Failed(error) => {
                     let hint = error.hint();
                     tracing::error!(%error, hint, "a capture file can't be read to its end");
-                    self.problem = Some(error.to_string());
+                    self.is_broken = true;
                 }
             }
         }
