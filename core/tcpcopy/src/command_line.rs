@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::capture::CaptureOptions;
 use crate::control::CtlOptions;
 use crate::doctor::DoctorOptions;
 use crate::options::Options;
@@ -35,6 +36,8 @@ pub struct CommandLine {
 /// The other jobs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Records what a replay would capture, as files that a replay and Wireshark can read
+    Capture(CaptureOptions),
     /// Asks or changes a running tcpcopy that was started with --control
     Ctl(CtlOptions),
     /// Tries the path of a replay for real and says which hop fails

@@ -243,7 +243,7 @@ fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
 }
 
 /// An error with its cause, on one line.
-fn reason(error: &NetError) -> String {
+pub(crate) fn reason(error: &NetError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
