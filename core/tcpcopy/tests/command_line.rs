@@ -45,7 +45,7 @@ fn what_is_wrong_goes_to_standard_error_with_status_2() {
              name it: -x ORIGIN:PORT-TARGET:PORT\n",
         ),
         (
-            "-x 80-192.0.2.1:80",
+            "-x 80-192.0.2.1:80 --upstream raw",
             "tcpcopy: intercept at 192.0.2.1:36524 is reached over the network, and there is no \
              key: anyone could pose as it\n\n\
              hint: make a key with 'intercept --generate-key' and give it to both with --key-file, \
