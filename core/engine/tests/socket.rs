@@ -80,6 +80,7 @@ impl Dialogue {
             flags,
             window: 502,
             options: TcpOptions::default(),
+            hop_limit: 64,
             payload: text.as_bytes(),
             payload_len: u32::try_from(text.len()).expect("a short text"),
         };
@@ -268,6 +269,7 @@ fn a_shortage_is_tried_again_by_one_session_for_all() {
         flags: TcpFlags::SYN,
         window: 502,
         options: TcpOptions::default(),
+        hop_limit: 64,
         payload: &[],
         payload_len: 0,
     };

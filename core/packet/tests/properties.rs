@@ -147,12 +147,15 @@ fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
         prop_assert!(segment.payload.len() <= bytes.len() - 40);
         prop_assert!(segment.payload.len() <= segment.payload_len as usize);
         // What the bytes were understood as survives being written anew.
-        let rebuilt = write(&SegmentBuilder::from(&segment), segment.payload);
+        let builder = SegmentBuilder::from(&segment);
+        let rebuilt_hop_limit = builder.hop_limit;
+        let rebuilt = write(&builder, segment.payload);
         let payload_len = u32::try_from(segment.payload.len()).expect("a short packet");
         prop_assert_eq!(
             Segment::parse(&rebuilt),
             Ok(Segment {
                 payload_len,
+                hop_limit: rebuilt_hop_limit,
                 ..segment
             })
         );
@@ -179,6 +182,7 @@ proptest! {
             flags: builder.flags,
             window: builder.window,
             options: builder.options,
+            hop_limit: builder.hop_limit,
             payload: &payload,
             payload_len: u32::try_from(payload.len()).unwrap(),
         };

@@ -99,13 +99,15 @@ fn check(segment: &Segment<'_>) {
         return;
     }
     let mut packet = Vec::new();
-    SegmentBuilder::from(segment)
+    let builder = SegmentBuilder::from(segment);
+    builder
         .write([segment.payload].into_iter(), &mut packet)
         .expect("one family, and the payload fits");
     assert_eq!(
         Segment::parse(&packet),
         Ok(Segment {
             payload_len,
+            hop_limit: builder.hop_limit,
             ..*segment
         })
     );

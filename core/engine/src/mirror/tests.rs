@@ -170,6 +170,7 @@ impl Trace {
             flags,
             window,
             options,
+            hop_limit: 64,
             payload: &[],
             payload_len: end - start,
         };

@@ -49,6 +49,7 @@ fn expected(source: &str, destination: &str) -> Segment<'static> {
             timestamps: Some(Timestamps { value: 7, echo: 9 }),
             ..TcpOptions::default()
         },
+        hop_limit: if source.contains(':') { 63 } else { 64 },
         payload: b"GET / ",
         payload_len: 6,
     }

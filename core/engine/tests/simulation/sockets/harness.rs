@@ -1,7 +1,8 @@
 //! Runs a scenario over model kernel connections: capture, engine, kernel and target on one clock.
 
 use tcpcopy_engine::{
-    Closing, Engine, Instant, Output, SessionId, SessionRecord, ShutDown, UpstreamEvent,
+    Closing, Engine, Instant, Output, SOCKET_HOP_LIMIT, SessionId, SessionRecord, ShutDown,
+    UpstreamEvent,
 };
 use tcpcopy_packet::{Endpoint, FourTuple, Segment, TcpFlags, TcpOptions};
 
@@ -219,7 +220,11 @@ impl<'a> Simulation<'a> {
             payload_len: 0,
         };
         self.trace.segment(self.now_us, Place::Captured, &syn);
-        self.engine.segment(self.now(), &syn.segment(&[]));
+        let syn = Segment {
+            hop_limit: SOCKET_HOP_LIMIT,
+            ..syn.segment(&[])
+        };
+        self.engine.segment(self.now(), &syn);
         self.drain_engine();
     }
 
