@@ -68,6 +68,16 @@ mod tests {
         let line = parse("-x 80-a:80").expect("a replay");
         assert!(line.command.is_none());
         assert_eq!(line.options.transfer, ["80-a:80"]);
+        for help in [
+            "ctl --help",
+            "ctl rate -h",
+            "capture -h",
+            "doctor --help",
+            "-h",
+        ] {
+            let kind = parse(help).expect_err(help).kind();
+            assert_eq!(kind, clap::error::ErrorKind::DisplayHelp, "{help}");
+        }
         for wrong in ["", "nonsense", "-x 80-a:80 ctl --control /run/t status"] {
             assert_eq!(parse(wrong).expect_err(wrong).exit_code(), 2, "{wrong}");
         }
