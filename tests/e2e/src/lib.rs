@@ -8,7 +8,9 @@
 mod clinic;
 mod replay;
 mod scale;
+mod tell;
 
 pub use clinic::{Clinic, Verdict};
-pub use replay::{Replay, assert_alike, programs};
+pub use replay::{Replay, assert_alike, assert_same_conversations, programs};
 pub use scale::{is_full, load_time, scaled};
+pub use tell::tell;

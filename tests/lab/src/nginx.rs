@@ -1,5 +1,6 @@
 //! A real nginx on a host.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use nix::sys::signal::Signal;
@@ -111,6 +112,24 @@ impl Nginx {
     pub fn requests(&self) -> Result<Vec<Request>> {
         let lines = self.host.shared().read(&self.log)?;
         Ok(lines.lines().filter_map(Request::parse).collect())
+    }
+
+    /// The paths that were asked for on each connection, in order; the connections are sorted, so
+    /// that two servers with the same conversations return the same.
+    ///
+    /// # Errors
+    /// As [`request_count`](Self::request_count).
+    pub fn conversations(&self) -> Result<Vec<Vec<String>>> {
+        let mut conversations: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for request in self.requests()? {
+            conversations
+                .entry(request.connection)
+                .or_default()
+                .push(request.path);
+        }
+        let mut conversations: Vec<_> = conversations.into_values().collect();
+        conversations.sort_unstable();
+        Ok(conversations)
     }
 
     /// How many connections have carried at least one request.

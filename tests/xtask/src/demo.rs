@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
     let lab = Lab::new()?;
     let servers = Servers::start(&lab)?;
     println!("3. on the target: intercept --port 80, which catches the answers to the replay");
-    let mut intercept = programs.start_intercept(&lab, &setup)?;
+    let intercepts = programs.start_intercepts(&lab, &setup)?;
     let transfer = format!("{}-{}", servers.origin.ipv4(), servers.target.ipv4());
     println!("4. on the origin: tcpcopy -x {transfer}, which captures and replays");
     let tcpcopy = programs.start_tcpcopy(&lab, lab.host("origin"), &setup, REPORT)?;
@@ -38,7 +38,9 @@ pub(crate) fn run() -> Result<()> {
     let caught_up = servers.wait_until_equal();
     println!("7. SIGTERM to tcpcopy: it delivers what it has and prints the balance");
     let report = Programs::finish_tcpcopy(&lab, tcpcopy, REPORT)?;
-    intercept.terminate(CATCH_UP_TIMEOUT)?;
+    for mut intercept in intercepts {
+        intercept.terminate(CATCH_UP_TIMEOUT)?;
+    }
 
     show_balance(&report)?;
     servers.show_counts()?;
