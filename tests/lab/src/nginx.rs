@@ -30,7 +30,7 @@ impl Default for NginxConfig {
 
 /// A running nginx; it ends when this value is dropped.
 ///
-/// It serves `/` (a short text) and `/size/0`, `/size/100`, `/size/10000`, `/size/1000000` and
+/// It serves `/` (a short text), `/r/...` (the path, also for a POST) and `/size/0`, `/size/100`, `/size/10000`, `/size/1000000` and
 /// `/size/8388608` (files), and logs each request before it counts as answered.
 #[derive(Debug)]
 pub struct Nginx {
@@ -208,6 +208,7 @@ http {{
     server {{
         {listen}root {dir};
         location = / {{ return 200 "{body}"; }}
+        location /r/ {{ return 200 "$request_uri\n"; }}
         location /size/ {{ default_type application/octet-stream; }}
     }}
 }}

@@ -114,6 +114,23 @@ impl Programs {
         })
     }
 
+    /// The same programs where every user of the machine may run them: copied into the lab.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] when there is no room.
+    pub fn for_every_user(&self, lab: &Lab) -> Result<Self> {
+        let copy = |program: &str, name: &str| {
+            let path = lab.path(name);
+            let install = lab.host("client").command("install");
+            install.args(["-m", "755", program, &path]).run()?;
+            Ok::<_, LabError>(path)
+        };
+        Ok(Self {
+            tcpcopy: copy(&self.tcpcopy, "tcpcopy")?,
+            intercept: copy(&self.intercept, "intercept")?,
+        })
+    }
+
     /// Starts intercept wherever `setup` wants one and waits until tcpcopy can connect.
     ///
     /// # Errors

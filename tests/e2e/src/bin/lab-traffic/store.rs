@@ -55,7 +55,7 @@ fn serve_connection(stream: TcpStream, journal: &Journal) -> io::Result<()> {
 
 /// Reads a request up to its body and returns its path and the length of the body, or nothing
 /// when the client has no more requests.
-fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> {
+pub(crate) fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -90,7 +90,7 @@ pub(crate) fn hash_body(reader: &mut impl Read, bytes: u64) -> io::Result<String
     }
 }
 
-fn head(status: &str, bytes: usize) -> Vec<u8> {
+pub(crate) fn head(status: &str, bytes: usize) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {bytes}\r\n\r\n").into_bytes()
 }
 
@@ -100,7 +100,7 @@ fn number(text: &str) -> io::Result<u64> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text.to_owned()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes everything");
         text
