@@ -99,6 +99,16 @@ impl Replay {
         self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
     }
 
+    /// Starts tcpcopy on the origin with a setup of its own, for options that name files of the
+    /// lab.
+    ///
+    /// # Panics
+    /// As [`start_tcpcopy`](Self::start_tcpcopy).
+    pub fn start_tcpcopy_with(&mut self, setup: Setup) {
+        self.setup = setup;
+        self.start_tcpcopy();
+    }
+
     /// The running intercept.
     ///
     /// # Panics
@@ -165,6 +175,20 @@ impl Replay {
         let process = self.tcpcopy.take().expect("tcpcopy was started");
         let report = Programs::finish_tcpcopy(&self.lab, process, REPORT);
         let report = report.unwrap_or_else(|error| panic!("{error}"));
+        report.assert_balanced();
+        report
+    }
+
+    /// Waits until tcpcopy ends by itself and reads its report.
+    ///
+    /// # Panics
+    /// When it does not end in time, or its balance is not zero.
+    pub fn wait_for_end(&mut self) -> Report {
+        let mut process = self.tcpcopy.take().expect("tcpcopy was started");
+        let output = process.wait(CATCH_UP_TIMEOUT).expect("tcpcopy ends");
+        assert!(output.status.success(), "{}", output.stderr);
+        let report = self.lab.read(REPORT).expect("tcpcopy writes a report");
+        let report = Report::parse(&report).expect("a report");
         report.assert_balanced();
         report
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -51,6 +52,8 @@ pub struct Request {
     pub connection: u64,
     /// The status of the answer.
     pub status: u16,
+    /// When it was answered, since 1970; nginx tells milliseconds.
+    pub at: Duration,
     /// The path asked for.
     pub path: String,
 }
@@ -193,7 +196,7 @@ pid {dir}/nginx.pid;
 error_log {dir}/error.log warn;
 events {{ worker_connections 16384; multi_accept on; }}
 http {{
-    log_format lab '$remote_addr $remote_port $connection $status $request_uri';
+    log_format lab '$remote_addr $remote_port $connection $status $msec $request_uri';
     access_log {dir}/access.log lab;
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
@@ -225,6 +228,7 @@ impl Request {
             port: words.next()?.parse().ok()?,
             connection: words.next()?.parse().ok()?,
             status: words.next()?.parse().ok()?,
+            at: Duration::from_millis(words.next()?.replace('.', "").parse().ok()?),
             path: words.next()?.to_owned(),
         })
     }
@@ -243,12 +247,13 @@ mod tests {
 
     #[test]
     fn a_log_line_is_read() {
-        let request = Request::parse("fd55::1 4711 3 200 /size/100").unwrap();
+        let request = Request::parse("fd55::1 4711 3 200 17.025 /size/100").unwrap();
         assert_eq!(request.client, "fd55::1".parse::<IpAddr>().unwrap());
         assert_eq!(
             (request.port, request.connection, request.status),
             (4711, 3, 200)
         );
+        assert_eq!(request.at, Duration::from_millis(17_025));
         assert_eq!(request.path, "/size/100");
         assert_eq!(Request::parse("nonsense"), None);
     }
