@@ -99,14 +99,14 @@ impl Replay {
         self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
     }
 
-    /// Starts tcpcopy on the origin with a setup of its own, for options that name files of the
-    /// lab.
+    /// Starts tcpcopy on the origin with exactly these arguments beside the report's.
     ///
     /// # Panics
     /// As [`start_tcpcopy`](Self::start_tcpcopy).
-    pub fn start_tcpcopy_with(&mut self, setup: Setup) {
-        self.setup = setup;
-        self.start_tcpcopy();
+    pub fn start_tcpcopy_with<T: ToString>(&mut self, programs: &Programs, arguments: &[T]) {
+        let origin = self.lab.host("origin");
+        let started = programs.start_tcpcopy_with(&self.lab, origin, arguments, REPORT);
+        self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
     }
 
     /// The running intercept.

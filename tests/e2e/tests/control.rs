@@ -45,8 +45,10 @@ fn a_running_replay_is_asked_paused_shaped_and_stopped() {
     let Some(mut replay) = Replay::prepare(Setup::new(Mode::Socket)) else {
         return;
     };
-    let setup = Setup::new(Mode::Socket).with(["--control", &replay.lab.path(SOCKET)]);
-    replay.start_tcpcopy_with(setup);
+    let transfer = format!("{}-{}", replay.server(), replay.target_server());
+    let socket = replay.lab.path(SOCKET);
+    let arguments = ["-x", &transfer, "-i", "eth0", "--control", &socket];
+    replay.start_tcpcopy_with(programs(), &arguments);
     let load = |wrk: Wrk| wrk.at_rate(RATE).spawn(replay.lab.host("client")).unwrap();
     let _load = load(Wrk::short(replay.server(), 8, TIMEOUT));
     wait_until("the replay to run", TIMEOUT, || {

@@ -24,17 +24,9 @@ fn origin_and_target_on_one_host() {
     };
     let (origin, target) = (serve(8080), serve(9090));
     // The whole command line, but for the report.
-    let mut tcpcopy = host
-        .command(&programs().tcpcopy)
-        .args(["-x", "8080-127.0.0.1:9090"])
-        .args(["--report", &lab.path(REPORT)])
-        .spawn()
+    let tcpcopy = programs()
+        .start_tcpcopy_with(&lab, host, &["-x", "8080-127.0.0.1:9090"], REPORT)
         .unwrap();
-    wait_until("tcpcopy to be ready", TIMEOUT, || {
-        !tcpcopy.is_running() || tcpcopy.stderr().contains(" started ")
-    })
-    .unwrap();
-    assert!(tcpcopy.is_running(), "{}", tcpcopy.stderr());
 
     // One client from outside, one on the host itself.
     let load = |server| Wrk::keep_alive(server, 32, load_time()).at_rate(1_000);

@@ -18,6 +18,9 @@ pub struct NginxConfig {
     pub ports: Vec<u16>,
     /// The answer to `/`.
     pub body: String,
+    /// Whether connections begin with a PROXY protocol header, whose client is then taken for the
+    /// real one.
+    pub is_proxied: bool,
 }
 
 impl Default for NginxConfig {
@@ -25,6 +28,7 @@ impl Default for NginxConfig {
         Self {
             ports: vec![80],
             body: "hello from the lab\n".to_owned(),
+            is_proxied: false,
         }
     }
 }
@@ -176,11 +180,21 @@ impl Nginx {
 impl NginxConfig {
     /// The text of nginx.conf, with all paths under `dir`.
     fn text(&self, dir: &str) -> String {
+        let (proxied, real_client) = if self.is_proxied {
+            let from_anyone = "set_real_ip_from 0.0.0.0/0; set_real_ip_from ::/0;";
+            (
+                " proxy_protocol",
+                format!("{from_anyone} real_ip_header proxy_protocol;"),
+            )
+        } else {
+            ("", String::new())
+        };
         let listen: String = self
             .ports
             .iter()
             .map(|port| {
-                format!("listen {port} backlog=65535; listen [::]:{port} backlog=65535;\n        ")
+                let options = format!("backlog=65535{proxied};");
+                format!("listen {port} {options} listen [::]:{port} {options}\n        ")
             })
             .collect();
         let body = self
@@ -209,7 +223,8 @@ http {{
     sendfile on;
     tcp_nopush on;
     server {{
-        {listen}root {dir};
+        {listen}{real_client}
+        root {dir};
         location = / {{ return 200 "{body}"; }}
         location /r/ {{ return 200 "$request_uri\n"; }}
         location /size/ {{ default_type application/octet-stream; }}

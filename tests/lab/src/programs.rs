@@ -177,12 +177,27 @@ impl Programs {
         let from = setup.server(origin);
         let to = |target: &String| format!("{from}-{}", setup.server(lab.host(target)));
         let transfers: Vec<_> = setup.targets.iter().map(to).collect();
-        let mut process = origin
+        let captured = ["-x", &transfers.join(","), "-i", "eth0"].map(str::to_owned);
+        let arguments = [&captured[..], &self.upstream(lab, setup)?, &setup.tcpcopy].concat();
+        self.start_tcpcopy_with(lab, origin, &arguments, report)
+    }
+
+    /// Starts tcpcopy on `host` with these arguments and waits until it captures; its report will
+    /// be the file `report` of the lab.
+    ///
+    /// # Errors
+    /// As [`start_tcpcopy`](Self::start_tcpcopy).
+    pub fn start_tcpcopy_with<T: ToString>(
+        &self,
+        lab: &Lab,
+        host: &Host,
+        arguments: &[T],
+        report: &str,
+    ) -> Result<Process> {
+        let mut process = host
             .command(&self.tcpcopy)
-            .args(["-x", &transfers.join(","), "-i", "eth0"])
-            .args(self.upstream(lab, setup)?)
+            .args(arguments.iter().map(ToString::to_string))
             .args(["--report", &lab.path(report)])
-            .args(&setup.tcpcopy)
             .spawn()?;
         // tcpcopy says so once its tunnel is up and its rings capture.
         wait_until("tcpcopy to be ready", READY_TIMEOUT, || {

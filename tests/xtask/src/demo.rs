@@ -14,15 +14,24 @@ use crate::machine;
 /// How long the load lasts.
 const LOAD: Duration = Duration::from_secs(5);
 
+/// How long the load over sockets lasts.
+const SHORT_LOAD: Duration = Duration::from_secs(2);
+
 /// How long the target may take to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
-/// Shows a whole replay and checks what it claims.
+/// Shows a whole replay in the clients' names and a small one over sockets, and checks what it
+/// claims.
 pub(crate) fn run() -> Result<()> {
     let programs = machine::programs()?;
+    in_the_clients_names(&programs)?;
+    over_sockets(&programs)
+}
+
+fn in_the_clients_names(programs: &Programs) -> Result<()> {
     let setup = Setup::new(Mode::Target);
     println!("1. a private network: client, origin, target and two more, nothing of it outside");
     let lab = Lab::new()?;
@@ -56,10 +65,49 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// What needs nothing but one host.
+fn over_sockets(programs: &Programs) -> Result<()> {
+    println!("\n8. where nothing can catch answers: origin and target on one host, no intercept");
+    let lab = Lab::new()?;
+    let host = lab.host("origin");
+    let serve = |port| {
+        let ports = vec![port];
+        let config = NginxConfig {
+            ports,
+            ..NginxConfig::default()
+        };
+        Nginx::start(host, &config)
+    };
+    let servers = Servers {
+        origin: serve(8080)?,
+        target: serve(9090)?,
+        direct: 0,
+    };
+    let transfer = "8080-127.0.0.1:9090";
+    println!("9. on that host: tcpcopy -x {transfer}, which makes connections of its own");
+    let tcpcopy = programs.start_tcpcopy_with(&lab, host, &["-x", transfer], REPORT)?;
+    println!(
+        "10. on the client: wrk as before, for {} s",
+        SHORT_LOAD.as_secs()
+    );
+    let load = Wrk::keep_alive(servers.origin.ipv4(), 32, SHORT_LOAD);
+    let load = load.at_rate(2_000).run(lab.host("client"))?;
+    claim(load.errors == 0, || {
+        "the origin's own clients were disturbed".to_owned()
+    })?;
+    let caught_up = servers.wait_until_equal();
+    show_balance(&Programs::finish_tcpcopy(&lab, tcpcopy, REPORT)?)?;
+    servers.show_counts()?;
+    caught_up?;
+    Ok(())
+}
+
 /// The two servers.
 struct Servers {
     origin: Nginx,
     target: Nginx,
+    /// How many requests come to the target from its own clients.
+    direct: u64,
 }
 
 impl Servers {
@@ -74,6 +122,7 @@ impl Servers {
         Ok(Self {
             origin: Nginx::start(origin, &config)?,
             target: Nginx::start(target, &config)?,
+            direct: 1,
         })
     }
 
@@ -113,18 +162,18 @@ impl Servers {
         wait_until("the target to have all requests", CATCH_UP_TIMEOUT, equal)
     }
 
-    /// The requests of the origin and those that were replayed: all but the direct one.
+    /// The requests of the origin and those that were replayed: all but the direct ones.
     fn counts(&self) -> Result<(u64, u64)> {
         Ok((
             self.origin.request_count()?,
-            self.target.request_count()?.saturating_sub(1),
+            self.target.request_count()?.saturating_sub(self.direct),
         ))
     }
 
     fn show_counts(&self) -> Result<()> {
         let (origin, target) = self.counts()?;
         println!("\n   nginx on the origin counts {origin} requests");
-        println!("   nginx on the target counts {target}, and the one that was asked directly");
+        println!("   nginx on the target counts {target}, without those asked directly");
         claim(origin == target, || "the two counts differ".to_owned())
     }
 }
