@@ -173,7 +173,10 @@ impl Servers {
     fn show_counts(&self) -> Result<()> {
         let (origin, target) = self.counts()?;
         println!("\n   nginx on the origin counts {origin} requests");
-        println!("   nginx on the target counts {target}, without those asked directly");
+        println!(
+            "   nginx on the target counts {target}, and {} asked directly",
+            self.direct
+        );
         claim(origin == target, || "the two counts differ".to_owned())
     }
 }
