@@ -14,27 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 /// More connections at once than the host of these tests has means for.
 const CONNECTIONS: u32 = 300;
 
-/// Loads the origin with [`CONNECTIONS`] at once and asserts that what could not be replayed is
-/// dropped for `reason`, and for nothing else.
-fn what_is_beyond_is_dropped_for(reason: &str, replay: &mut Replay) {
-    replay.load(&Wrk::keep_alive(replay.server(), CONNECTIONS, load_time()).at_rate(1_500));
-    let report = replay.finish();
-    for account in ["connections", "requests"] {
-        let count = |name| report.count(account, name);
-        let dropped = report.dropped(account, reason);
-        assert!(dropped > 0 && count("delivered") > 0, "{report}");
-        assert_eq!(count("captured"), count("delivered") + dropped, "{report}");
-    }
-    let delivered = report.count("requests", "delivered");
-    assert_eq!(
-        replay.target.request_count().unwrap(),
-        delivered,
-        "{report}"
-    );
-}
-
 #[test]
-fn too_few_source_ports_have_a_name() {
+fn more_connections_than_the_kernel_has_ports_for_are_replayed() {
     let Some(mut replay) = Replay::prepare(Setup::new(Mode::Socket)) else {
         return;
     };
@@ -43,11 +24,12 @@ fn too_few_source_ports_have_a_name() {
         .sysctl("net.ipv4.ip_local_port_range", "40000 40099")
         .unwrap();
     replay.start_tcpcopy();
-    what_is_beyond_is_dropped_for("no_tuple_left", &mut replay);
+    replay.load(&Wrk::keep_alive(replay.server(), CONNECTIONS, load_time()).at_rate(1_500));
+    replay.finish_without_loss();
 }
 
 #[test]
-fn too_few_files_have_a_name() {
+fn connections_that_wait_in_vain_for_a_file_are_dropped_by_name() {
     let Some(mut replay) = Replay::prepare(Setup::new(Mode::Socket)) else {
         return;
     };
@@ -63,8 +45,22 @@ fn too_few_files_have_a_name() {
         ..programs().clone()
     };
     let transfer = format!("{}-{}", replay.server(), replay.target_server());
-    replay.start_tcpcopy_with(&limited, &["-x", &transfer, "-i", "eth0"]);
-    what_is_beyond_is_dropped_for("no_descriptor", &mut replay);
+    let patience = ["-x", &transfer, "-i", "eth0", "-t", "1"];
+    replay.start_tcpcopy_with(&limited, &patience);
+    replay.load(&Wrk::keep_alive(replay.server(), CONNECTIONS, load_time()).at_rate(1_500));
+    let report = replay.finish();
+    for account in ["connections", "requests"] {
+        let count = |name| report.count(account, name);
+        let dropped = report.dropped(account, "no_descriptor");
+        assert!(dropped > 0 && count("delivered") > 0, "{report}");
+        assert_eq!(count("captured"), count("delivered") + dropped, "{report}");
+    }
+    let delivered = report.count("requests", "delivered");
+    assert_eq!(
+        replay.target.request_count().unwrap(),
+        delivered,
+        "{report}"
+    );
 }
 
 /// Uploads so many bodies of 4 MB at once.
