@@ -77,7 +77,8 @@ fn connect(lab: &mut Lab, connections: u64) -> Vec<Process> {
 fn idle_connections_fit_into_the_budget(mode: Mode, connections: u64) {
     let setup = Setup {
         port: 8080,
-        ..Setup::new(mode)
+        // The capture ring, which comes on top, is filled by the connections' coming already.
+        ..Setup::new(mode).with(["-B", "8"])
     };
     let Some(mut replay) = Replay::prepare(setup) else {
         return;
