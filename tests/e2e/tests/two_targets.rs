@@ -76,6 +76,11 @@ fn a_target_that_hangs_holds_up_no_other(mode: Mode) {
         report.assert_nothing_lost_at(target);
         let section = format!("targets.{target}.requests");
         assert_eq!(report.count(&section, "delivered"), total, "{report}");
+        let delay = |name| report.figure(&format!("targets.{target}.send_delay"), name);
+        let (middle, p99) = (delay("p50_ms"), delay("p99_ms"));
+        tell(&format!(
+            "{mode:?}: target {target}: sent after {middle} ms (median), {p99} ms (p99)"
+        ));
     }
     for target in [&replay.target, &replay.more_targets[0]] {
         assert_eq!(count(target), total);
@@ -97,8 +102,8 @@ fn a_dead_target_costs_the_other_nothing(mode: Mode) {
     let Some(mut replay) = Replay::start(setup) else {
         return;
     };
-    let dead = replay.more_targets.pop().unwrap();
-    drop(dead);
+    let mut dead = replay.more_targets.pop().unwrap();
+    dead.process().terminate(TIMEOUT).unwrap();
     replay.load(&Wrk::keep_alive(replay.server(), 32, load_time()).at_rate(RATE));
     replay.load(&Wrk::short(replay.server(), 16, load_time() / 2).at_rate(RATE));
     replay.catch_up(1);

@@ -39,6 +39,15 @@ impl Report {
             .unwrap_or_else(|| panic!("no {section}.{name} in the report:\n{self}"))
     }
 
+    /// The figure `name` in `section`, which may be a fraction.
+    ///
+    /// # Panics
+    /// When the report has no such figure.
+    pub fn figure(&self, section: &str, name: &str) -> f64 {
+        let value = self.section(section)[name].as_f64();
+        value.unwrap_or_else(|| panic!("no {section}.{name} in the report:\n{self}"))
+    }
+
     /// How many of `section` (`connections`, `requests` or `bytes`) were dropped for `reason`.
     ///
     /// # Panics
