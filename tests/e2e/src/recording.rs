@@ -20,6 +20,12 @@ const OWN: &str = "own";
 /// The port that all servers here listen on.
 const PORT: u16 = 80;
 
+/// The discard port, to which the last packet of a capture goes,
+const MARK_PORT: u16 = 9;
+
+/// and what is in it.
+const MARK: &str = "that was all";
+
 /// How long a program may take to be ready, and to end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -74,7 +80,7 @@ impl Recording {
             programs,
         };
         let host = recording.lab.host("origin");
-        let tcpdump = recording.start_tcpdump(host, Self::TCPDUMP, &["tcp port 80"]);
+        let tcpdump = recording.start_tcpdump(host, Self::TCPDUMP, "tcp port 80");
         let capture = recording.start_capture(host);
         for (number, load) in loads.iter().enumerate() {
             if number > 0 {
@@ -90,7 +96,12 @@ impl Recording {
             assert_eq!(report.errors, 0, "the origin's clients were disturbed");
         }
         stop(capture);
-        stop_tcpdump(tcpdump);
+        recording.stop_tcpdump(tcpdump, host, Self::TCPDUMP);
+        // It is nobody else's business what clients said, unless they are given the file.
+        let chmod = recording.lab.host("origin").command("chmod");
+        let file = recording.lab.path(Self::TCPCOPY);
+        chmod.args(["644", &file]).run().expect("a file is shared");
+        recording.assert_complete(&origin);
         Some(recording)
     }
 
@@ -153,10 +164,10 @@ impl Recording {
     /// As [`replay`](Self::replay).
     pub fn replay_watched(&self, file: &str, arguments: &[&str]) -> (Replayed, SendTimes) {
         const FILE: &str = "arrived.pcap";
-        let filter = ["-s", "200", "tcp dst port 80"];
-        let tcpdump = self.start_tcpdump(self.lab.host("target"), FILE, &filter);
+        let target = self.lab.host("target");
+        let tcpdump = self.start_tcpdump(target, FILE, "tcp dst port 80");
         let replayed = self.replay(&[file], arguments);
-        stop_tcpdump(tcpdump);
+        self.stop_tcpdump(tcpdump, target, FILE);
         (replayed, self.trace(FILE).requests(PORT))
     }
 
@@ -210,17 +221,49 @@ impl Recording {
         }
     }
 
-    fn start_tcpdump(&self, host: &Host, file: &str, filter: &[&str]) -> Process {
+    /// Asserts that both captures have every request that the origin has answered.
+    fn assert_complete(&self, origin: &Nginx) {
+        let requests = origin.requests().expect("the log can be read");
+        let mut expected: Vec<_> = requests.into_iter().map(|request| request.path).collect();
+        expected.sort_unstable();
+        for file in [Self::TCPDUMP, Self::TCPCOPY] {
+            let captured: Vec<_> = self.trace(file).requests(PORT).into_keys().collect();
+            let (count, answered) = (captured.len(), expected.len());
+            assert!(
+                captured == expected,
+                "{file} has {count} of {answered} requests"
+            );
+        }
+    }
+
+    fn start_tcpdump(&self, host: &Host, file: &str, filter: &str) -> Process {
+        let filter = format!("({filter}) or (udp and dst port {MARK_PORT})");
         let tcpdump = host.command("tcpdump");
         let tcpdump = tcpdump
-            .args(["-i", "eth0", "-n", "-Z", "root", "-B", "65536"])
-            .args(["-w", &self.lab.path(file)]);
-        let tcpdump = tcpdump.args(filter).spawn().expect("tcpdump starts");
+            .args(["-i", "eth0", "-n", "-Z", "root", "-B", "65536", "-U"])
+            .args(["--immediate-mode", "-w", &self.lab.path(file), &filter])
+            .spawn()
+            .expect("tcpdump starts");
         wait_until("tcpdump to capture", TIMEOUT, || {
             tcpdump.stderr().contains("listening on")
         })
         .expect("tcpdump captures");
         tcpdump
+    }
+
+    /// Ends tcpdump after it has written all that has come so far: it would forget what it has not
+    /// read yet.
+    fn stop_tcpdump(&self, process: Process, host: &Host, file: &str) {
+        let send = format!("printf '{MARK}' > /dev/udp/{}/{MARK_PORT}", host.ipv4());
+        let sender = self.lab.host("assistant").command("bash");
+        sender.args(["-c", &send]).run().expect("a mark is sent");
+        wait_until("tcpdump to write all", TIMEOUT, || {
+            let bytes = self.lab.read_bytes(file);
+            bytes.is_ok_and(|bytes| bytes.ends_with(MARK.as_bytes()))
+        })
+        .expect("tcpdump writes all");
+        let text = stop(process).stderr;
+        assert!(text.contains("\n0 packets dropped by kernel"), "{text}");
     }
 
     fn start_capture(&self, host: &Host) -> Process {
@@ -249,12 +292,6 @@ fn stop(mut process: Process) -> Output {
     let output = process.terminate(TIMEOUT).expect("the program ends");
     assert!(output.status.success(), "{}", output.stderr);
     output
-}
-
-fn stop_tcpdump(process: Process) {
-    let output = stop(process);
-    let text = output.stderr;
-    assert!(text.contains("\n0 packets dropped by kernel"), "{text}");
 }
 
 /// Asserts that a process of that user has no privilege and can't get one.

@@ -103,7 +103,7 @@ impl Trace {
     /// # Panics
     /// When a stream has a hole.
     pub fn streams(&self, port: u16) -> Vec<Vec<u8>> {
-        let mut pieces: BTreeMap<Vec<u8>, BTreeMap<u32, &[u8]>> = BTreeMap::new();
+        let mut pieces: BTreeMap<Connection, BTreeMap<u32, &[u8]>> = BTreeMap::new();
         let mut starts: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
         for packet in 0..self.records.len() {
             let Some(segment) = self.segment_to(port, packet) else {
@@ -111,10 +111,15 @@ impl Trace {
             };
             if segment.is_syn {
                 starts.insert(segment.client, segment.seq.wrapping_add(1));
-            } else if let Some(start) = starts.get(&segment.client) {
-                let offset = segment.seq.wrapping_sub(*start);
-                let stream = pieces.entry(segment.client).or_default();
-                stream.entry(offset).or_insert(segment.payload);
+            } else if let Some(&start) = starts.get(&segment.client) {
+                let offset = segment.seq.wrapping_sub(start);
+                let client = segment.client;
+                let stream = pieces.entry(Connection { client, start }).or_default();
+                // Without payload the offset may be that after the FIN.
+                if !segment.payload.is_empty() {
+                    let longest = stream.entry(offset).or_default();
+                    *longest = longer(longest, segment.payload);
+                }
             }
         }
         let join = |pieces: BTreeMap<u32, &[u8]>| {
@@ -157,6 +162,13 @@ impl Trace {
     }
 }
 
+/// A client's connection. It may come back on its port, so the first sequence number belongs to it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Connection {
+    client: Vec<u8>,
+    start: u32,
+}
+
 /// What matters here of a TCP segment from a client.
 struct Segment<'a> {
     /// The client's address and port.
@@ -184,6 +196,10 @@ pub fn deviations(original: &SendTimes, copy: &SendTimes) -> Vec<Duration> {
         .collect();
     deviations.sort_unstable();
     deviations
+}
+
+fn longer<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
+    if one.len() < other.len() { other } else { one }
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -249,6 +265,7 @@ mod tests {
         file.extend(segment(0, 0, b"abc"));
         file.extend(segment(3, 0, b"def"));
         file.extend(segment(6, 1, b""));
+        file.extend(segment(7, 0, b""));
         assert_eq!(Trace::new(file).streams(80), [b"abcdef"]);
     }
 

@@ -5,6 +5,7 @@
 
 mod idle;
 mod journal;
+mod listen;
 mod noise;
 mod record;
 mod store;

@@ -1,7 +1,7 @@
 //! An HTTP server that says yes to everything and writes down what each connection brought.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -9,11 +9,12 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
+use crate::listen::listen_on;
 use crate::store::{hash_body, head, hex, read_head};
 
 pub(crate) fn serve(port: u16, journal: &Path) -> io::Result<()> {
     let journal = Arc::new(Journal::open(journal)?);
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
+    let listener = listen_on(port)?;
     loop {
         let (stream, _) = listener.accept()?;
         let journal = Arc::clone(&journal);

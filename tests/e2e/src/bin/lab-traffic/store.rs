@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -10,6 +10,7 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
+use crate::listen::listen_on;
 use crate::noise::Noise;
 
 /// How much of a body is read at once, in bytes.
@@ -17,7 +18,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 pub(crate) fn serve(port: u16, journal: &Path) -> io::Result<()> {
     let journal = Arc::new(Journal::open(journal)?);
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
+    let listener = listen_on(port)?;
     loop {
         let (stream, _) = listener.accept()?;
         let journal = Arc::clone(&journal);
