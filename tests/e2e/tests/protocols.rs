@@ -113,14 +113,16 @@ fn memcached(mode: Mode) {
         return;
     };
     let number = scaled("--execute-number=1000", "--execute-number=20000");
-    for test in ["set", "get", "mget"] {
-        for shape in [&["--tcp-nodelay"][..], &["--binary"], &["--non-blocking"]] {
+    let text = [&["--tcp-nodelay"][..], &["--non-blocking"]];
+    let both = [text[0], text[1], &["--binary"]];
+    // The binary protocol asks for many values by quiet gets, which only a hit answers: whether
+    // there is an answer would depend on which of two connections is the faster one.
+    for (test, shapes) in [("set", &both[..]), ("get", &both), ("mget", &text)] {
+        for shape in shapes {
             let test = format!("--test={test}");
-            let arguments = [&[test.as_str(), number, "--concurrency=4"], shape].concat();
-            replay
-                .origin
-                .benchmark(replay.client(), &arguments)
-                .unwrap();
+            let arguments = [&[test.as_str(), number, "--concurrency=4"], *shape].concat();
+            let load = replay.origin.benchmark(replay.client(), &arguments);
+            load.unwrap();
         }
     }
     let counters = replay.origin.counters().unwrap();
