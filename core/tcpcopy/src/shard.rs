@@ -147,7 +147,7 @@ impl Shard {
             if self.lanes.iter().all(Lane::has_ended) {
                 return self.end();
             }
-            self.keep_to_its_share(clock.time);
+            self.keep_to_its_share(clock.time, next == Next::More);
             let may_wait = self.source.can_wait() && !self.lanes.iter().any(Lane::is_hurried);
             if next != Next::More && may_wait {
                 self.pause(PAUSE);
@@ -211,11 +211,11 @@ impl Shard {
     }
 
     /// Sleeps off processor time beyond the share, and takes connections as long as it keeps up.
-    fn keep_to_its_share(&mut self, time: tcpcopy_engine::Instant) {
+    fn keep_to_its_share(&mut self, time: tcpcopy_engine::Instant, has_more: bool) {
         let Some(throttle) = &mut self.throttle else {
             return;
         };
-        let demand = throttle.check();
+        let demand = throttle.check(has_more);
         if let Some(admission) = demand.admission {
             self.tune(time, Tuning::Admission(admission));
         }
