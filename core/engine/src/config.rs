@@ -159,7 +159,7 @@ impl std::fmt::Debug for Ownership {
 /// All that the engine needs to know.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// The `-x` list, searched in order.
+    /// The `-x` list, searched in order: first those with an origin's address, then the others.
     pub mappings: Vec<Mapping>,
     /// How bytes reach the target.
     pub upstream: Upstream,

@@ -77,7 +77,7 @@ impl OwnConnections {
         }
     }
 
-    /// Whether a captured segment of an unknown connection, or a SYN, is our own.
+    /// Whether a captured segment of an unknown connection, or a SYN, is one of ours.
     pub(crate) fn includes(&mut self, now: Instant, segment: &Segment<'_>) -> bool {
         if self.marks.is_empty() {
             return false;
@@ -113,7 +113,9 @@ impl OwnConnections {
     }
 
     fn forget(&mut self, mark: Mark) {
-        self.ended.push_back((self.now + MEMORY, mark));
+        if self.has(mark) {
+            self.ended.push_back((self.now + MEMORY, mark));
+        }
     }
 
     fn expire(&mut self, now: Instant) {
@@ -221,5 +223,12 @@ mod tests {
             ..syn(tuple("127.0.0.1:40001", "127.0.0.1:8080"), 1)
         };
         assert!(!own.includes(T(3), &another), "no port of ours");
+    }
+
+    #[test]
+    fn what_was_never_under_way_leaves_nothing() {
+        let mut own = OwnConnections::new(1);
+        own.socket_ended(tuple("0.0.0.0:0", "10.0.0.9:80"));
+        assert!(own.marks.is_empty() && own.ended.is_empty());
     }
 }

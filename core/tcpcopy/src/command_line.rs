@@ -10,8 +10,9 @@ use crate::options::Options;
 /// Reproduces the live TCP traffic of an origin server against a target server: connection by
 /// connection, byte by byte, in time.
 ///
-/// An intercept must run where the target's answers can be caught; without -s it is expected at the
-/// target's own address.
+/// Without -s it speaks through ordinary connections of this host, and nothing else is needed
+/// anywhere. With -s it speaks in each client's own name, and an intercept must run where the
+/// target's answers can be caught.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "tcpcopy",

@@ -216,7 +216,8 @@ impl Shard {
             return;
         };
         let demand = throttle.check(has_more);
-        if let Some(admission) = demand.admission {
+        // A file can wait instead.
+        if let Some(admission) = demand.admission.filter(|_| self.source.can_wait()) {
             self.tune(time, Tuning::Admission(admission));
         }
         if !demand.sleep.is_zero() {

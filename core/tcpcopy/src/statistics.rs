@@ -56,14 +56,17 @@ impl PlayFigures {
         }
     }
 
-    /// Adds another shard's figures; all read the same files, so progress is that of the slowest.
+    /// Adds another shard's figures. All read the same files, each for its own packets, so progress
+    /// is that of whoever handed out the latest.
     fn add(&mut self, other: &Self) {
         let packets = self.progress.packets + other.progress.packets;
-        if other.progress.captured < self.progress.captured {
+        let place = |progress: &Progress| (progress.round, progress.captured);
+        if place(&other.progress) > place(&self.progress) {
             self.progress = other.progress;
         }
         self.progress.packets = packets;
         self.lateness.merge(&other.lateness);
+        self.read.cut_short += other.read.cut_short;
     }
 }
 

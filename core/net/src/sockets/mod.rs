@@ -154,6 +154,12 @@ impl Sockets {
         })
     }
 
+    /// Tells the time of the connections that are begun next, where [`Sockets::service`] may not have
+    /// been called for a while.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
     /// Begins a connection to `target`; its local endpoint. `preamble` is sent before all else
     /// and is neither counted as taken nor as unacknowledged.
     ///

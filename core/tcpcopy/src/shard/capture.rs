@@ -5,7 +5,7 @@ use std::time::Instant;
 use intercept_lib::LogGate;
 use tcpcopy_engine::CaptureEvent;
 use tcpcopy_net::ring::{CaptureRing, DeviceChange};
-use tcpcopy_packet::{PacketError, Segment};
+use tcpcopy_packet::{PacketError, Segment, TcpFlags};
 
 use super::lane::Lane;
 
@@ -91,8 +91,17 @@ impl CaptureSource {
 pub(super) fn hear_packet(lanes: &mut [Lane], time: tcpcopy_engine::Instant, packet: &[u8]) {
     match Segment::parse(packet) {
         Ok(segment) => {
+            let may_be_own = lanes.len() > 1 && segment.flags.contains(TcpFlags::SYN);
+            let is_own = may_be_own
+                && lanes
+                    .iter_mut()
+                    .any(|lane| lane.engine.is_own(time, &segment));
             for lane in lanes {
-                lane.engine.segment(time, &segment);
+                match is_own {
+                    // One lane's own would be another's to replay.
+                    true => lane.engine.leave_alone(time, &segment),
+                    false => lane.engine.segment(time, &segment),
+                }
             }
         }
         Err(error) => {
