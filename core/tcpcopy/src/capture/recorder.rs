@@ -23,7 +23,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(25);
 /// How often a full queue is looked at, once nothing else is to be done.
 const ROOM_INTERVAL: Duration = Duration::from_millis(10);
-/// Time between two status lines on a terminal.
+/// Time between two readings of the kernel's counters, and two status lines on a terminal.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Records from rings to files.
@@ -87,10 +87,13 @@ impl Recorder {
         while going == Going::On {
             let more = self.read(Instant::now(), &mut going);
             let now = Instant::now();
-            if on_terminal && now >= next_status {
+            if now >= next_status {
                 next_status = now + STATUS_INTERVAL;
+                // Not for the terminal alone: the kernel's counters have 32 bits.
                 self.count_drops();
-                log.show_status(&self.counters.line());
+                if on_terminal {
+                    log.show_status(&self.counters.line());
+                }
             }
             let limit = if more {
                 Duration::ZERO
@@ -194,7 +197,12 @@ impl Recorder {
             }
             now = Instant::now();
         }
-        self.read(now, &mut going);
+        // What was there at the signal is somewhere in the present lap of a ring.
+        let laps = self.rings.iter().map(CaptureRing::block_count);
+        let mut blocks_left = laps.max().unwrap_or_default();
+        while blocks_left > 0 && going == Going::On && self.read(now, &mut going) {
+            blocks_left -= 1;
+        }
         self.count_drops();
         self.rings.clear();
         tracing::info!("writing what was captured; again stops now");
