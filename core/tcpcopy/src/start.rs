@@ -139,7 +139,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
 }
 
 /// Whether packets are captured or sent, which takes a privilege.
-fn needs_packets(config: &Config) -> bool {
+pub(crate) fn needs_packets(config: &Config) -> bool {
     config.engine.upstream == Upstream::Raw || matches!(config.sources, Sources::Devices(_))
 }
 
