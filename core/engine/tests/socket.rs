@@ -39,19 +39,22 @@ struct Dialogue {
     now: Instant,
 }
 
+fn config(upstream: Upstream) -> EngineConfig {
+    EngineConfig {
+        upstream,
+        mappings: vec![Mapping {
+            origin_address: None,
+            origin_port: ORIGIN.port,
+            target: TARGET,
+        }],
+        ..EngineConfig::default()
+    }
+}
+
 impl Dialogue {
     fn new(upstream: Upstream) -> Self {
-        let config = EngineConfig {
-            upstream,
-            mappings: vec![Mapping {
-                origin_address: None,
-                origin_port: ORIGIN.port,
-                target: TARGET,
-            }],
-            ..EngineConfig::default()
-        };
         Self {
-            engine: Engine::new(config, 1),
+            engine: Engine::new(config(upstream), 1),
             session: None,
             now: T(0),
         }
@@ -331,4 +334,35 @@ fn late_events_and_those_of_another_upstream_are_counted_and_change_nothing() {
     assert_eq!(dialogue.asked(), Asked::Rest);
     assert_eq!(dialogue.engine.gauges().sessions, 1);
     assert_eq!(dialogue.stale(), 3);
+}
+
+#[test]
+fn a_connection_of_another_engine_is_left_alone() {
+    let mut engine = Engine::new(config(Upstream::Socket), 1);
+    let syn = Segment {
+        tuple: FourTuple::new(endpoint([203, 0, 113, 6], 40_000), ORIGIN),
+        seq: 5,
+        ack: 0,
+        flags: TcpFlags::SYN,
+        window: 502,
+        options: TcpOptions::default(),
+        hop_limit: 64,
+        payload: &[],
+        payload_len: 0,
+    };
+    assert!(!engine.is_own(T(0), &syn));
+    engine.leave_alone(T(0), &syn);
+    let data = Segment {
+        seq: 6,
+        ack: 1,
+        flags: TcpFlags::ACK,
+        payload: b"GET /",
+        payload_len: 5,
+        ..syn
+    };
+    engine.segment(T(1), &data);
+    assert!(matches!(engine.poll_output(T(1)), Output::Timeout(_)));
+    let ledger = engine.ledger();
+    assert_eq!(ledger.bytes.dropped[DropReason::OwnReplay], 5);
+    assert_eq!(ledger.capture.own_replay, 1);
 }

@@ -114,6 +114,10 @@ fn run(player: &mut Player) -> Vec<Seen> {
             }
             Step::NotBefore(at) => {
                 assert!(at > now);
+                assert!(
+                    !is_ready(player),
+                    "it would be asked again and again until then"
+                );
                 now = at;
             }
             Step::Reading => wait(player),
@@ -131,6 +135,11 @@ fn run(player: &mut Player) -> Vec<Seen> {
 
 fn wait(player: &Player) {
     poll(&mut [PollFd::new(player, PollFlags::IN)], None).unwrap();
+}
+
+fn is_ready(player: &Player) -> bool {
+    let at_once = rustix::event::Timespec::default();
+    poll(&mut [PollFd::new(player, PollFlags::IN)], Some(&at_once)).unwrap() > 0
 }
 
 /// Waits until a short file has been read whole, and takes its first packet.
