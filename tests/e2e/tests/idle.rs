@@ -23,6 +23,9 @@ const PROGRAM_BYTES: u64 = 24 << 20;
 /// and so much for each live session.
 const SESSION_BYTES: u64 = 1_536;
 
+/// The capture ring (`-B`), which comes on top.
+const RING_BYTES: u64 = 32 << 20;
+
 fn accept(lab: &Lab, host: &str) -> Process {
     let mut server = lab
         .host(host)
@@ -77,8 +80,7 @@ fn connect(lab: &mut Lab, connections: u64) -> Vec<Process> {
 fn idle_connections_fit_into_the_budget(mode: Mode, connections: u64) {
     let setup = Setup {
         port: 8080,
-        // The capture ring, which comes on top, is filled by the connections' coming already.
-        ..Setup::new(mode).with(["-B", "8"])
+        ..Setup::new(mode)
     };
     let Some(mut replay) = Replay::prepare(setup) else {
         return;
@@ -102,7 +104,7 @@ fn idle_connections_fit_into_the_budget(mode: Mode, connections: u64) {
         "{caught_up:?}"
     );
 
-    let budget = PROGRAM_BYTES + connections * SESSION_BYTES;
+    let budget = PROGRAM_BYTES + connections * SESSION_BYTES + RING_BYTES;
     let tcpcopy = replay
         .tcpcopy
         .as_mut()

@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long nothing may come after everything has ended: past the target's own retransmissions.
 fn silence() -> Duration {
-    Duration::from_secs(scaled(15, 60))
+    Duration::from_secs(scaled(8, 60))
 }
 
 /// Starts a client of the target itself, as no other test has.
