@@ -29,6 +29,13 @@ pub(super) fn examine(
     report: &mut Report,
 ) -> Result<(), DoctorError> {
     let security = security(config.key_file.as_deref())?;
+    let seen = clients.iter().map(|tuple| tuple.source.address);
+    let names: Vec<IpAddr> = options
+        .probe_source
+        .into_iter()
+        .chain(config.engine.client_pool.iter().copied())
+        .chain(seen)
+        .collect();
     for lane in &config.lanes {
         let mut witnesses = Vec::new();
         for intercept in &lane.intercepts {
@@ -51,7 +58,7 @@ pub(super) fn examine(
         }
         let mut prober = Prober::new(witnesses).map_err(ProbeError::from)?;
         for target in targets(lane.mappings.iter()) {
-            examine_target(options, &mut prober, target, clients, report)?;
+            examine_target(&mut prober, target, &names, report)?;
         }
         prober.close();
     }
@@ -59,10 +66,9 @@ pub(super) fn examine(
 }
 
 fn examine_target(
-    options: &DoctorOptions,
     prober: &mut Prober,
     target: Endpoint,
-    clients: &[FourTuple],
+    names: &[IpAddr],
     report: &mut Report,
 ) -> Result<(), DoctorError> {
     let own = match own_address_towards(target) {
@@ -73,7 +79,7 @@ fn examine_target(
             return Ok(());
         }
     };
-    let source = source(options.probe_source, clients, target).unwrap_or(own);
+    let source = source(names, target).unwrap_or(own);
     let evidence = investigate(prober, target, source, own)?;
     tell(&evidence, report);
     if evidence.main_is_own {
@@ -87,14 +93,13 @@ fn examine_target(
     Ok(())
 }
 
-/// In whose name to send: as told, else as a client that was seen and whose packets can leave.
-fn source(told: Option<IpAddr>, clients: &[FourTuple], target: Endpoint) -> Option<IpAddr> {
-    let fits = |address: &IpAddr| {
+/// In whose name to send: the first whose packets can leave and be answered.
+fn source(names: &[IpAddr], target: Endpoint) -> Option<IpAddr> {
+    let fits = |address: &&IpAddr| {
         address.is_ipv4() == target.address.is_ipv4()
             && address.is_loopback() == target.address.is_loopback()
     };
-    let seen = || clients.iter().map(|tuple| tuple.source.address).find(fits);
-    told.filter(fits).or_else(seen)
+    names.iter().find(fits).copied()
 }
 
 /// Opens the tunnel to an intercept; a failure becomes a finding.
@@ -163,16 +168,11 @@ mod tests {
 
     #[test]
     fn a_probe_goes_in_the_name_of_who_can_be_answered() {
-        let end = |text, port| Endpoint::new(address(text), port);
-        let client = |text| FourTuple::new(end(text, 1), end("192.0.2.1", 80));
-        let clients = ["127.0.0.1", "2001:db8::5", "192.0.2.7", "192.0.2.8"].map(client);
-        let of = |told: Option<&str>, target| source(told.map(address), &clients, end(target, 80));
-        assert_eq!(of(None, "198.51.100.1"), Some(address("192.0.2.7")));
-        assert_eq!(of(None, "2001:db8::1"), Some(address("2001:db8::5")));
-        assert_eq!(of(None, "127.0.0.1"), Some(address("127.0.0.1")));
-        assert_eq!(of(None, "::1"), None);
-        let told = Some("203.0.113.9");
-        assert_eq!(of(told, "198.51.100.1"), told.map(address));
-        assert_eq!(of(told, "2001:db8::1"), Some(address("2001:db8::5")));
+        let names = ["127.0.0.1", "2001:db8::5", "192.0.2.7", "192.0.2.8"].map(address);
+        let of = |target| source(&names, Endpoint::new(address(target), 80));
+        assert_eq!(of("198.51.100.1"), Some(address("192.0.2.7")));
+        assert_eq!(of("2001:db8::1"), Some(address("2001:db8::5")));
+        assert_eq!(of("127.0.0.1"), Some(address("127.0.0.1")));
+        assert_eq!(of("::1"), None);
     }
 }
