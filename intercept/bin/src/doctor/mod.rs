@@ -145,22 +145,23 @@ fn connect(options: &DoctorOptions, report: &mut Report) -> Result<Option<Link>,
         Some(path) => Security::Key(key_file::read(path)?),
         None => Security::LoopbackOnly,
     };
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), options.listen_port);
+    let addresses = options.tunnel_addresses();
     let hello = Hello {
         features: Features::DIAGNOSIS,
         instance: std::process::id().into(),
         shard: 0,
         name: format!("intercept doctor {}", std::process::id()),
     };
-    let intercept = address.to_string();
-    let error = match Link::open(address, security, hello) {
-        Ok(link) => {
-            let text = format!("intercept at {intercept} answers");
+    let error = match Link::open_any(&addresses, &security, &hello) {
+        Ok((address, link)) => {
+            let text = format!("intercept at {address} answers");
             report.hop("tunnel", Health::Good, text);
             return Ok(Some(link));
         }
         Err(error) => error,
     };
+    let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    let intercept = addresses.join(" or ");
     report.hop("tunnel", Health::Bad, format!("{intercept}: {error}"));
     report.find(match error {
         LinkError::NotListening => Tunnel::NoIntercept { intercept },
