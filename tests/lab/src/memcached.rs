@@ -14,13 +14,7 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What only depends on the commands; the other statistics also tell of time, memory, and which of
 /// two connections was faster.
-const COUNTERS: [&str; 5] = [
-    "cmd_get",
-    "cmd_set",
-    "cmd_flush",
-    "curr_items",
-    "total_items",
-];
+const COUNTERS: [&str; 4] = ["cmd_get", "cmd_set", "cmd_flush", "total_items"];
 
 /// A running memcached; it ends when this value is dropped.
 #[derive(Debug)]
@@ -52,8 +46,7 @@ impl Memcached {
         SocketAddr::new(self.host.ipv4().into(), PORT)
     }
 
-    /// How many gets and sets there were since the start, and how many items were stored and are
-    /// there.
+    /// How many gets and sets there were since the start, and how many items were stored.
     ///
     /// # Errors
     /// [`LabError::Failed`] when it does not answer.
