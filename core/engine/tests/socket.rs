@@ -39,6 +39,20 @@ struct Dialogue {
     now: Instant,
 }
 
+fn syn_of_another_client(seq: u32) -> Segment<'static> {
+    Segment {
+        tuple: FourTuple::new(endpoint([203, 0, 113, 6], 40_000), ORIGIN),
+        seq,
+        ack: 0,
+        flags: TcpFlags::SYN,
+        window: 502,
+        options: TcpOptions::default(),
+        hop_limit: 64,
+        payload: &[],
+        payload_len: 0,
+    }
+}
+
 fn config(upstream: Upstream) -> EngineConfig {
     EngineConfig {
         upstream,
@@ -265,17 +279,7 @@ fn a_shortage_is_tried_again_by_one_session_for_all() {
     };
     dialogue.tell(short);
     assert_eq!(dialogue.asked(), Asked::Rest);
-    let another = Segment {
-        tuple: FourTuple::new(endpoint([203, 0, 113, 6], 40_000), ORIGIN),
-        seq: 0,
-        ack: 0,
-        flags: TcpFlags::SYN,
-        window: 502,
-        options: TcpOptions::default(),
-        hop_limit: 64,
-        payload: &[],
-        payload_len: 0,
-    };
+    let another = syn_of_another_client(0);
     dialogue.engine.segment(T(1), &another);
     assert_eq!(dialogue.asked(), Asked::Rest, "it would fail as well");
     dialogue.at(T(50));
@@ -339,17 +343,7 @@ fn late_events_and_those_of_another_upstream_are_counted_and_change_nothing() {
 #[test]
 fn a_connection_of_another_engine_is_left_alone() {
     let mut engine = Engine::new(config(Upstream::Socket), 1);
-    let syn = Segment {
-        tuple: FourTuple::new(endpoint([203, 0, 113, 6], 40_000), ORIGIN),
-        seq: 5,
-        ack: 0,
-        flags: TcpFlags::SYN,
-        window: 502,
-        options: TcpOptions::default(),
-        hop_limit: 64,
-        payload: &[],
-        payload_len: 0,
-    };
+    let syn = syn_of_another_client(5);
     assert!(!engine.is_own(T(0), &syn));
     engine.leave_alone(T(0), &syn);
     let data = Segment {

@@ -3,7 +3,7 @@
 //! - [`command_line`], [`options`], [`transfer`], [`pool`], [`host`], [`shaping`]: the command line
 //!   and its small grammars
 //! - [`config`], [`checks`]: what the options mean together, and what is refused
-//! - [`traffic`]: the filter for what is captured
+//! - [`traffic`]: the filter for what is captured; [`devices`]: what becomes of the devices
 //! - [`start`]: everything opened in the right order, then privileges dropped; [`key_file`]: the
 //!   key for the tunnels
 //! - [`resolver`]: where targets that were given as names are; [`proxy_protocol`]: who the client is,
@@ -27,6 +27,7 @@ pub mod command_line;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod devices;
 pub mod doctor;
 pub mod error;
 pub mod host;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use intercept_lib::LogGate;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tcpcopy_net::file::{PcapngEncoder, Recording, RecordingError};
-use tcpcopy_net::ring::{CaptureRing, DeviceChange};
+use tcpcopy_net::ring::CaptureRing;
 
 use super::plan::{Plan, Sides};
 use super::summary::{Counters, Summary};
 use super::writer::{BATCH_BYTES, Batch, Handed, Writer};
+use crate::devices::look_at_devices;
 use crate::error::StartError;
 use crate::logging::LogSink;
 use crate::signals::{Request, Signals};
@@ -275,17 +276,7 @@ impl Recorder {
     }
 
     fn look_at_devices(&mut self) {
-        for ring in &mut self.rings {
-            let problem = match ring.device_change() {
-                Ok(None) => continue,
-                Ok(Some(DeviceChange::Down)) => "it is or was down".to_owned(),
-                Ok(Some(DeviceChange::Gone)) => "it no longer exists".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            if let Some(held_back) = self.log_gate.pass(Instant::now()) {
-                tracing::warn!(problem, held_back, "a capture device has trouble");
-            }
-        }
+        look_at_devices(&mut self.rings, &mut self.log_gate);
     }
 }
 
