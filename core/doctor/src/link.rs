@@ -342,7 +342,8 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
-    use std::sync::mpsc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, mpsc};
 
     use intercept_lib::tunnel::{SILENCE, ServerEvent, ServerLink};
 
@@ -364,7 +365,12 @@ mod tests {
     }
 
     /// An intercept that serves one link to its end.
-    fn serve(mut stream: TcpStream) {
+    fn serve(stream: TcpStream) {
+        serve_until(stream, &AtomicBool::new(false));
+    }
+
+    /// The same, which from a moment on reads and says nothing.
+    fn serve_until(mut stream: TcpStream, is_mute: &AtomicBool) {
         let mut link = ServerLink::new(
             &Security::Insecure,
             Ipv4Addr::LOCALHOST.into(),
@@ -378,7 +384,9 @@ mod tests {
                     link.accept(hello.features);
                 }
             }
-            stream.write_all(link.transmit()).unwrap();
+            if !is_mute.load(Ordering::Acquire) {
+                stream.write_all(link.transmit()).unwrap();
+            }
             let count = link.transmit().len();
             link.consume(count);
         }
@@ -387,12 +395,16 @@ mod tests {
     #[test]
     fn what_was_not_read_in_time_is_no_silence() {
         let (listener, address) = listen();
-        let server = thread::spawn(move || serve(listener.accept().unwrap().0));
+        let is_mute = Arc::new(AtomicBool::new(false));
+        let mute = Arc::clone(&is_mute);
+        let server = thread::spawn(move || serve_until(listener.accept().unwrap().0, &mute));
         let mut link = Link::open(address, Security::Insecure, hello()).unwrap();
         let late = Instant::now() + SILENCE;
         // A ping is due, which is answered.
         link.exchange_at(late - Duration::from_secs(1));
         link.wait(ANSWER_TIME);
+        // What is asked from here on stays without an answer, however quick the peer is.
+        is_mute.store(true, Ordering::Release);
         link.exchange_at(late + Duration::from_secs(1));
         assert_eq!(link.down, None);
         link.exchange_at(late + 2 * SILENCE);
