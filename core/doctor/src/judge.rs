@@ -77,7 +77,7 @@ fn not_permitted(evidence: &Evidence) -> Here {
 }
 
 /// Why no intercept has reported an answer.
-fn silence(evidence: &Evidence) -> Option<Finding> {
+fn silence(evidence: &Evidence) -> Vec<Finding> {
     let (main, target) = (&evidence.main, evidence.target);
     let source = main.tuple.source.address;
     if let Some(seen) = rewritten(evidence) {
@@ -86,7 +86,7 @@ fn silence(evidence: &Evidence) -> Option<Finding> {
             source,
             seen,
         };
-        return Some(fault.into());
+        return vec![fault.into()];
     }
     if let Some((observer, device)) = unseen_arrival(evidence) {
         let fault = Back::InterceptBlind {
@@ -94,11 +94,11 @@ fn silence(evidence: &Evidence) -> Option<Finding> {
             intercept: observer.name.clone(),
             device,
         };
-        return Some(fault.into());
+        return vec![fault.into()];
     }
     match evidence.at_target(main) {
-        Some((observer, diagnosis)) => Some(seen_from_target(evidence, observer, diagnosis)),
-        None => seen_from_outside(evidence),
+        Some((observer, diagnosis)) => seen_from_target(evidence, observer, diagnosis),
+        None => seen_from_outside(evidence).into_iter().collect(),
     }
 }
 
@@ -124,53 +124,110 @@ fn unseen_arrival(evidence: &Evidence) -> Option<(&Observer, String)> {
 }
 
 /// An intercept on the target has told what it saw there.
-fn seen_from_target(evidence: &Evidence, observer: &Observer, diagnosis: &Diagnosis) -> Finding {
-    let (main, target) = (&evidence.main, evidence.target);
-    let source = main.tuple.source.address;
-    let own = evidence.own.as_ref();
-    let own_answered = own.is_some_and(|own| own.answer().is_some());
+fn seen_from_target(
+    evidence: &Evidence,
+    observer: &Observer,
+    diagnosis: &Diagnosis,
+) -> Vec<Finding> {
     let Some(arrival) = diagnosis.seen(Seen::ProbeArrived).next_back() else {
-        if own_answered || own.is_some_and(|own| arrived(evidence, own)) {
-            return There::SourceDropped {
-                target,
-                source,
-                arrives_on: None,
-            }
-            .into();
-        }
-        let detail = "packets from here, in whatever name, don't arrive at it";
-        return silent(evidence, detail.to_owned());
+        return vec![not_arrived(evidence)];
     };
-    let device = arrival.device.clone();
     let departures = [Seen::AnswerLeft, Seen::ResetLeft];
     let mut departures = departures.into_iter().flat_map(|what| diagnosis.seen(what));
     if let Some(departure) = departures.next() {
-        return left_unqueued(evidence, observer, diagnosis, &departure.device);
+        let device = &departure.device;
+        return vec![left_unqueued(evidence, observer, diagnosis, device)];
     }
-    if main.direct.is_some() {
+    if evidence.main.direct.is_some() {
+        let device = &arrival.device;
+        return vec![left_unqueued(evidence, observer, diagnosis, device)];
+    }
+    if diagnosis.tcp == TargetState::Connected {
+        return vec![swallowed(evidence, observer, diagnosis)];
+    }
+    let routing = routing(evidence, diagnosis, &arrival.device);
+    if routing.is_empty() {
+        return vec![not_taken(evidence, diagnosis, &arrival.device)];
+    }
+    routing
+}
+
+/// The probe has not arrived at the target.
+fn not_arrived(evidence: &Evidence) -> Finding {
+    let own = evidence.own.as_ref();
+    if own.is_some_and(|own| own.answer().is_some() || arrived(evidence, own)) {
+        return There::SourceDropped {
+            target: evidence.target,
+            source: evidence.main.tuple.source.address,
+            arrives_on: None,
+        }
+        .into();
+    }
+    let detail = "packets from here, in whatever name, don't arrive at it";
+    silent(evidence, detail.to_owned())
+}
+
+/// What the target's routes do to a probe that has arrived on `device`.
+fn routing(evidence: &Evidence, diagnosis: &Diagnosis, device: &str) -> Vec<Finding> {
+    let target = evidence.target;
+    let source = evidence.main.tuple.source.address;
+    let mut findings = Vec::new();
+    if diagnosis.reverse_path == ReversePath::Refuses {
+        findings.push(Finding::from(There::RpFilter {
+            target,
+            source,
+            device: device.to_owned(),
+            value: diagnosis.rp_filter,
+        }));
+    }
+    if !diagnosis.routes_back {
+        findings.push(There::NoRouteBack { target, source }.into());
+    }
+    findings
+}
+
+/// The probe has arrived on `device` and has not come up to TCP, for no reason of routing.
+fn not_taken(evidence: &Evidence, diagnosis: &Diagnosis, device: &str) -> Finding {
+    let target = evidence.target;
+    let own = evidence.own.as_ref();
+    if own.is_some_and(|own| own.answer().is_some()) {
+        return There::SourceDropped {
+            target,
+            source: evidence.main.tuple.source.address,
+            arrives_on: Some(device.to_owned()),
+        }
+        .into();
+    }
+    if diagnosis.tcp == TargetState::Closed {
+        return There::PortClosed { target }.into();
+    }
+    let detail = format!("packets arrive on its {device} and go no further, as its firewall would");
+    silent(evidence, detail)
+}
+
+/// The target's TCP has answered, and the answer did not leave. Without a rule it may still wait for
+/// the link-layer address of a next hop that isn't there; then the answer to this host's own name
+/// tells whether there is a rule.
+fn swallowed(evidence: &Evidence, observer: &Observer, diagnosis: &Diagnosis) -> Finding {
+    let is_queued_here = observer.is_registrar && diagnosis.place == Place::Queue;
+    let unqueued = evidence.own.as_ref().filter(|own| own.reported.is_none());
+    if let Some(own) = unqueued
+        && is_queued_here
+        && own.answer().is_some()
+    {
+        let left = evidence.at_target(own).and_then(|(_, own)| {
+            let mut departures = own.seen(Seen::AnswerLeft).chain(own.seen(Seen::ResetLeft));
+            departures.next().map(|departure| departure.device.clone())
+        });
+        let device = left.unwrap_or_else(|| "lo".to_owned());
         return left_unqueued(evidence, observer, diagnosis, &device);
     }
-    match (diagnosis.reverse_path, diagnosis.tcp) {
-        (_, TargetState::Connected) => Back::AnswerSwallowed { target }.into(),
-        (ReversePath::Refuses, _) => There::RpFilter {
-            target,
-            source,
-            device,
-            value: diagnosis.rp_filter,
-        }
-        .into(),
-        _ if own_answered => There::SourceDropped {
-            target,
-            source,
-            arrives_on: Some(device),
-        }
-        .into(),
-        (_, TargetState::Closed) => There::PortClosed { target }.into(),
-        (_, TargetState::Listening | TargetState::Unknown) => silent(
-            evidence,
-            format!("packets arrive on its {device} and go no further, as its firewall would have"),
-        ),
+    let source = evidence.main.tuple.source.address;
+    Back::AnswerSwallowed {
+        target: evidence.target,
+        waits_for: (!is_queued_here).then_some(source),
     }
+    .into()
 }
 
 /// The target has answered, and the answer left it by `device` without being queued.

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use intercept_lib::tunnel::{
@@ -14,6 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// Time an answer of intercept may take.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long a link that is up waits at most before it looks whether the others are.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -62,6 +66,41 @@ impl From<DownReason> for LinkError {
     }
 }
 
+/// Opens a link to each intercept, all at the same time, so that none of those that are up falls
+/// silent while another is waited for. An intercept is a list of addresses as [`Link::open_any`]
+/// takes it; the answers are in its order.
+///
+/// # Panics
+/// When the system has no thread to give.
+pub fn open_all(
+    intercepts: &[Vec<SocketAddr>],
+    security: &Security,
+    hello: &Hello,
+) -> Vec<Result<(SocketAddr, Link), LinkError>> {
+    let opening = AtomicUsize::new(intercepts.len());
+    let open = |addresses| {
+        let mut opened = Link::open_any(addresses, security, hello);
+        opening.fetch_sub(1, Ordering::Relaxed);
+        while let Ok((_, link)) = &mut opened
+            && opening.load(Ordering::Relaxed) > 0
+        {
+            link.exchange();
+            link.wait(LOOK_EVERY);
+        }
+        opened
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = intercepts
+            .iter()
+            .map(|addresses| scope.spawn(|| open(addresses)))
+            .collect();
+        let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        joined
+            .map(|opened| opened.expect("opening a link does not panic"))
+            .collect()
+    })
+}
+
 /// A tunnel to one intercept.
 #[derive(Debug)]
 pub struct Link {
@@ -108,6 +147,26 @@ impl Link {
         };
         link.await_until("the hello", |link| link.features.is_some())?;
         Ok(link)
+    }
+
+    /// Opens a link to the first of these addresses where it can be.
+    ///
+    /// # Errors
+    /// [`LinkError`]: a refusal, if there is one, else what happened at the first address.
+    pub fn open_any(
+        addresses: &[SocketAddr],
+        security: &Security,
+        hello: &Hello,
+    ) -> Result<(SocketAddr, Self), LinkError> {
+        let mut failure = None;
+        for address in addresses {
+            match Self::open(*address, security.clone(), hello.clone()) {
+                Ok(link) => return Ok((*address, link)),
+                Err(error @ LinkError::Key(_)) => failure = Some(error),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or(LinkError::NotListening))
     }
 
     /// Who is at the other end.
@@ -199,23 +258,28 @@ impl Link {
                 let text = format!("no answer within {} s: {what}", ANSWER_TIME.as_secs());
                 return Err(LinkError::Unreachable(text));
             }
-            // An error of poll shows in the exchange that follows.
-            let _ = poll(
-                &mut [self.interest()],
-                Timespec::try_from(left).ok().as_ref(),
-            );
+            self.wait(left);
         }
     }
 
-    /// Writes and reads what can be at once, and sorts what came.
+    /// Waits until something has come, for so long at most.
+    fn wait(&self, limit: Duration) {
+        let limit = Timespec::try_from(limit).ok();
+        // An error of poll shows in the exchange that follows.
+        let _ = poll(&mut [self.interest()], limit.as_ref());
+    }
+
+    /// Reads and writes what can be at once, and sorts what came.
     fn exchange(&mut self) {
-        let now = Instant::now();
+        self.exchange_at(Instant::now());
+    }
+
+    fn exchange_at(&mut self, now: Instant) {
+        // First, since what has come is no silence, however late it is read.
+        self.read(now);
         if self.client.next_timeout() <= now {
             self.client.timeout(now);
         }
-        self.tell();
-        self.write(now);
-        self.read(now);
         self.tell();
         self.write(now);
     }
@@ -271,6 +335,115 @@ impl Link {
                 // One connection is all a doctor tries.
                 ClientEvent::Connect | ClientEvent::Overflow(_) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, mpsc};
+
+    use intercept_lib::tunnel::{SILENCE, ServerEvent, ServerLink};
+
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            features: Features::DIAGNOSIS,
+            instance: 1,
+            shard: 0,
+            name: "test".to_owned(),
+        }
+    }
+
+    fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// An intercept that serves one link to its end.
+    fn serve(stream: TcpStream) {
+        serve_until(stream, &AtomicBool::new(false));
+    }
+
+    /// The same, which from a moment on reads and says nothing.
+    fn serve_until(mut stream: TcpStream, is_mute: &AtomicBool) {
+        let mut link = ServerLink::new(
+            &Security::Insecure,
+            Ipv4Addr::LOCALHOST.into(),
+            Instant::now(),
+        );
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            link.receive(Instant::now(), &buffer[..count]);
+            while let Some(event) = link.poll_event() {
+                if let ServerEvent::Hello(hello) = event {
+                    link.accept(hello.features);
+                }
+            }
+            if !is_mute.load(Ordering::Acquire) {
+                stream.write_all(link.transmit()).unwrap();
+            }
+            let count = link.transmit().len();
+            link.consume(count);
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_in_time_is_no_silence() {
+        let (listener, address) = listen();
+        let is_mute = Arc::new(AtomicBool::new(false));
+        let mute = Arc::clone(&is_mute);
+        let server = thread::spawn(move || serve_until(listener.accept().unwrap().0, &mute));
+        let mut link = Link::open(address, Security::Insecure, hello()).unwrap();
+        let late = Instant::now() + SILENCE;
+        // A ping is due, which is answered.
+        link.exchange_at(late - Duration::from_secs(1));
+        link.wait(ANSWER_TIME);
+        // What is asked from here on stays without an answer, however quick the peer is.
+        is_mute.store(true, Ordering::Release);
+        link.exchange_at(late + Duration::from_secs(1));
+        assert_eq!(link.down, None);
+        link.exchange_at(late + 2 * SILENCE);
+        assert_eq!(link.down, Some(DownReason::Silent));
+        drop(link);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn links_are_opened_at_the_same_time() {
+        let ((first, first_at), (second, second_at)) = (listen(), listen());
+        let (other, nobody_at) = listen();
+        drop(other);
+        let (came, comes) = mpsc::channel();
+        // The first says nothing before the second has been called.
+        let servers = [
+            thread::spawn(move || {
+                let stream = first.accept().unwrap().0;
+                comes.recv().unwrap();
+                serve(stream);
+            }),
+            thread::spawn(move || {
+                let stream = second.accept().unwrap().0;
+                came.send(()).unwrap();
+                serve(stream);
+            }),
+        ];
+        let calls = [vec![first_at], vec![nobody_at], vec![nobody_at, second_at]];
+        let opened = open_all(&calls, &Security::Insecure, &hello());
+        let places: Vec<_> = opened
+            .into_iter()
+            .map(|opened| opened.map(|(address, _)| address))
+            .collect();
+        assert_eq!(
+            places,
+            [Ok(first_at), Err(LinkError::NotListening), Ok(second_at)]
+        );
+        for server in servers {
+            server.join().unwrap();
         }
     }
 }

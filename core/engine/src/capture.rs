@@ -47,7 +47,12 @@ impl Capture {
     pub(crate) fn new(config: &EngineConfig, seed: u64) -> Self {
         let state = FixedState::with_seed(seed);
         let mut mappings = HashMap::with_hasher(state.clone());
-        for mapping in &config.mappings {
+        // What names an address goes before what takes every address.
+        let (named, any): (Vec<&Mapping>, Vec<&Mapping>) = config
+            .mappings
+            .iter()
+            .partition(|mapping| mapping.origin_address.is_some());
+        for mapping in named.into_iter().chain(any) {
             mappings
                 .entry(mapping.origin_port)
                 .or_insert_with(Vec::new)
@@ -127,6 +132,18 @@ impl Capture {
             .find(same_family)
             .or_else(|| candidates.iter().find(matches))
             .map(|mapping| mapping.target)
+    }
+
+    /// A SYN that this replay has sent, whoever of it that was.
+    pub(crate) fn leave_alone(&mut self, now: Instant, segment: &Segment<'_>, replay: &mut Replay) {
+        replay.ledger.capture.packets += 1;
+        let Some(target) = self.target_of(segment.tuple.destination) else {
+            replay.ledger.capture.not_ours += 1;
+            return;
+        };
+        replay.ledger.capture.client_segments += 1;
+        let place = self.by_tuple.get(&segment.tuple).copied();
+        self.leave_own(now, place, segment, target, replay);
     }
 
     pub(crate) fn segment(&mut self, now: Instant, segment: &Segment<'_>, replay: &mut Replay) {

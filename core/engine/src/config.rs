@@ -44,7 +44,7 @@ pub enum Selection {
     #[default]
     All,
     /// This percentage of the connections, 0 to 100, chosen by a hash of the client's endpoint, so
-    /// that a client keeps its lot.
+    /// that a client keeps its lot as far as the number allows.
     Percent(f64),
     /// Rising evenly from one per cent of the connections to all of them, from the first
     /// connection on.
@@ -159,7 +159,7 @@ impl std::fmt::Debug for Ownership {
 /// All that the engine needs to know.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// The `-x` list, searched in order.
+    /// The `-x` list, searched in order: first those with an origin's address, then the others.
     pub mappings: Vec<Mapping>,
     /// How bytes reach the target.
     pub upstream: Upstream,

@@ -58,6 +58,20 @@ impl Engine {
         }
     }
 
+    /// Whether a captured SYN is of one of this engine's own connections to the target. Where
+    /// several engines hear the same capture, one asks all of them, since each knows only its own.
+    pub fn is_own(&mut self, now: Instant, segment: &Segment<'_>) -> bool {
+        self.replay.own.includes(now, segment)
+    }
+
+    /// A captured SYN that is [another engine's own](Self::is_own): its connection is left alone.
+    pub fn leave_alone(&mut self, now: Instant, segment: &Segment<'_>) {
+        if self.shut_down.is_none() {
+            self.capture.leave_alone(now, segment, &mut self.replay);
+            self.settle_news(now);
+        }
+    }
+
     /// Something about the capture that is not a segment.
     pub fn capture_event(&mut self, event: CaptureEvent) {
         let counters = &mut self.replay.ledger.capture;
@@ -182,6 +196,7 @@ impl Engine {
             connections: self.capture.connection_count() as u64,
             sessions: self.replay.session_count() as u64,
             buffered_bytes: self.replay.buffered_bytes() + self.capture.held_bytes(),
+            held_bytes: self.capture.held_bytes(),
             hurried_sessions: self.replay.hurried_sessions(),
         }
     }

@@ -51,6 +51,7 @@ pub use output::{
     CaptureEvent, Closing, Gauges, InFlight, Output, Registration, SessionId, SessionRecord,
     ShutDown, SocketFailure, UpstreamEvent,
 };
+pub use own::SOCKET_HOP_LIMIT;
 pub use reassembly::{
     Inserted, MAX_DISTANCE, MAX_HELD_BYTES, MAX_HELD_SEGMENTS, Piece, Reassembly, StreamSegment,
 };

@@ -263,6 +263,8 @@ pub struct Gauges {
     /// Memory of captured bytes: those not acknowledged by the target, of all sessions, and those
     /// held until a hole in the capture is filled.
     pub buffered_bytes: u64,
+    /// Those of them that are held until a hole in the capture is filled.
+    pub held_bytes: u64,
     /// Sessions with captured bytes that wait for the target's answer or acknowledgement: while
     /// there are any, a late reply delays the replay.
     pub hurried_sessions: u64,

@@ -5,11 +5,10 @@
 //! address translation or a balancer only the source tells.
 //!
 //! - A mirror's SYN carries our initial sequence number, which no client guesses.
-//! - A kernel connection's is not known. Its source and target together are ours alone; but the
-//!   source alone may also be the port of a client on this host, at the same time, towards the
-//!   origin. So the source counts only shortly after it was taken, and only once so many have come
-//!   back that it can't be chance. Should it be chance after all, it ends by itself: with nothing
-//!   replayed, no source is new.
+//! - A kernel connection's is not known, and its source may at the same time be the port of a client
+//!   on this host towards the origin. But our connections have a hop limit of their own
+//!   ([`SOCKET_HOP_LIMIT`]), which is less than what a client on this host begins with, and routers
+//!   only make it less.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -21,15 +20,13 @@ use tcpcopy_packet::{Endpoint, FourTuple, Segment, TcpFlags};
 
 use crate::time::Instant;
 
-/// A session that is over is remembered until so long after its beginning: a capture ring may be
-/// slower than a target that refuses.
+/// A session that is over is remembered for so long: a capture ring may be slower than a target that
+/// refuses.
 const MEMORY: Duration = Duration::from_secs(2);
-/// A source comes back within this, or it is not taken for ours.
-const RETURN_TIME: Duration = Duration::from_millis(100);
-/// So many that come back are no chance,
-const SURE_RETURNS: u32 = 16;
-/// among so many of ours, for each shard: a shard sees its share of those that come back.
-const WINDOW: u32 = 32;
+
+/// The hop limit that kernel connections to the target are given: enough for any path, and less than
+/// the 64 and more of which systems make use by themselves.
+pub const SOCKET_HOP_LIMIT: u8 = 61;
 
 /// What identifies an own connection, hashed.
 type Mark = u64;
@@ -38,33 +35,21 @@ type Mark = u64;
 #[derive(Debug)]
 pub(crate) struct OwnConnections {
     hasher: FixedState,
-    marks: HashMap<Mark, Own, FixedState>,
+    /// With how many connections each has.
+    marks: HashMap<Mark, u32, FixedState>,
     /// Those that have ended, with the time until which they are remembered.
     ended: VecDeque<(Instant, Mark)>,
     now: Instant,
-    window: u32,
-    /// Kernel connections opened and come back, of late.
-    opened: u32,
-    returned: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Own {
-    count: u32,
-    opened_at: Instant,
 }
 
 impl OwnConnections {
-    pub(crate) fn new(seed: u64, shard_count: u16) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             marks: HashMap::with_hasher(hasher.clone()),
             hasher,
             ended: VecDeque::new(),
             now: Instant::ZERO,
-            window: WINDOW * u32::from(shard_count.max(1)),
-            opened: 0,
-            returned: 0,
         }
     }
 
@@ -81,11 +66,6 @@ impl OwnConnections {
 
     /// A kernel connection from `tuple.source` to `tuple.destination` is under way.
     pub(crate) fn socket_opened(&mut self, now: Instant, tuple: FourTuple) {
-        self.opened += 1;
-        if self.opened >= self.window {
-            self.opened /= 2;
-            self.returned /= 2;
-        }
         for mark in self.socket_marks(tuple) {
             self.note(now, mark);
         }
@@ -97,7 +77,7 @@ impl OwnConnections {
         }
     }
 
-    /// Whether a captured segment of an unknown connection, or a SYN, is our own.
+    /// Whether a captured segment of an unknown connection, or a SYN, is one of ours.
     pub(crate) fn includes(&mut self, now: Instant, segment: &Segment<'_>) -> bool {
         if self.marks.is_empty() {
             return false;
@@ -113,12 +93,7 @@ impl OwnConnections {
         if self.has(tuple_mark) {
             return true;
         }
-        let own = self.marks.get(&source_mark);
-        if own.is_none_or(|own| now.since(own.opened_at) > RETURN_TIME) {
-            return false;
-        }
-        self.returned += 1;
-        self.returned >= SURE_RETURNS
+        (1..=SOCKET_HOP_LIMIT).contains(&segment.hop_limit) && self.has(source_mark)
     }
 
     fn socket_marks(&self, tuple: FourTuple) -> [Mark; 2] {
@@ -134,20 +109,13 @@ impl OwnConnections {
 
     fn note(&mut self, now: Instant, mark: Mark) {
         self.expire(now);
-        let new = Own {
-            count: 0,
-            opened_at: now,
-        };
-        let own = self.marks.entry(mark).or_insert(new);
-        own.count += 1;
-        own.opened_at = now;
+        *self.marks.entry(mark).or_insert(0) += 1;
     }
 
     fn forget(&mut self, mark: Mark) {
-        if let Some(own) = self.marks.get(&mark) {
-            self.ended.push_back((own.opened_at + MEMORY, mark));
+        if self.has(mark) {
+            self.ended.push_back((self.now + MEMORY, mark));
         }
-        self.expire(self.now);
     }
 
     fn expire(&mut self, now: Instant) {
@@ -156,9 +124,9 @@ impl OwnConnections {
             && until <= now
         {
             self.ended.pop_front();
-            if let Some(own) = self.marks.get_mut(&mark) {
-                own.count -= 1;
-                if own.count == 0 {
+            if let Some(count) = self.marks.get_mut(&mark) {
+                *count -= 1;
+                if *count == 0 {
                     self.marks.remove(&mark);
                 }
             }
@@ -191,6 +159,7 @@ mod tests {
             flags: TcpFlags::SYN,
             window: 1000,
             options: TcpOptions::default(),
+            hop_limit: 64,
             payload: &[],
             payload_len: 0,
         }
@@ -198,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_mirror_is_known_by_its_sequence_number_wherever_it_arrives() {
-        let mut own = OwnConnections::new(1, 1);
+        let mut own = OwnConnections::new(1);
         let client = endpoint("192.0.2.1:4000");
         own.mirror_opened(T(0), client, 77);
         let here = tuple("192.0.2.1:4000", "10.0.0.1:80");
@@ -209,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_remembered_for_a_moment() {
-        let mut own = OwnConnections::new(1, 1);
+        let mut own = OwnConnections::new(1);
         let here = tuple("192.0.2.1:4000", "10.0.0.1:80");
         own.mirror_opened(T(0), here.source, 77);
         own.mirror_ended(here.source, 77);
@@ -220,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_known_at_once_by_both_its_ends() {
-        let mut own = OwnConnections::new(1, 1);
+        let mut own = OwnConnections::new(1);
         let ours = tuple("10.0.0.1:40000", "10.0.0.9:80");
         own.socket_opened(T(0), ours);
         assert!(own.includes(T(5000), &syn(ours, 1)));
@@ -228,59 +197,38 @@ mod tests {
         own.socket_ended(ours);
         assert!(own.includes(T(9000), &syn(ours, 1)), "the second lives");
         own.socket_ended(ours);
-        assert!(!own.includes(T(9000), &syn(ours, 1)));
+        assert!(!own.includes(T(11_000), &syn(ours, 1)));
     }
 
     #[test]
-    fn a_source_alone_counts_when_many_come_back() {
-        let mut own = OwnConnections::new(1, 1);
-        let mut first = None;
-        for number in 0..100u64 {
-            let source = format!("10.0.0.1:{}", 40_000 + number);
-            own.socket_opened(T(number * 10), tuple(&source, "10.0.0.9:80"));
-            let again = syn(tuple(&source, "10.0.0.1:8080"), 1);
-            if own.includes(T(number * 10 + 3), &again) {
-                first.get_or_insert(number);
-            } else {
-                assert_eq!(first, None, "{number} got through again");
-            }
+    fn a_socket_behind_an_address_translation_is_known_by_its_hop_limit() {
+        let mut own = OwnConnections::new(1);
+        let source = "127.0.0.1:40000";
+        own.socket_opened(T(0), tuple(source, "127.0.0.1:9090"));
+        let here = tuple(source, "127.0.0.1:8080");
+        for (hop_limit, is_own) in [
+            (SOCKET_HOP_LIMIT, true),
+            (40, true),
+            (64, false),
+            (0, false),
+        ] {
+            let again = Segment {
+                hop_limit,
+                ..syn(here, 1)
+            };
+            assert_eq!(own.includes(T(3), &again), is_own, "hop limit {hop_limit}");
         }
-        assert_eq!(first, Some(15));
+        let another = Segment {
+            hop_limit: SOCKET_HOP_LIMIT,
+            ..syn(tuple("127.0.0.1:40001", "127.0.0.1:8080"), 1)
+        };
+        assert!(!own.includes(T(3), &another), "no port of ours");
     }
 
     #[test]
-    fn a_client_that_meets_our_port_now_and_then_is_a_client() {
-        let mut own = OwnConnections::new(1, 1);
-        for number in 0..10_000u64 {
-            let source = format!("127.0.0.1:{}", 30_000 + number);
-            own.socket_opened(T(number), tuple(&source, "127.0.0.1:9090"));
-            if number % 10 == 0 {
-                let client = syn(tuple(&source, "127.0.0.1:8080"), 1);
-                assert!(!own.includes(T(number), &client), "{number}");
-            }
-            let old = format!("127.0.0.1:{}", 30_000 + number.saturating_sub(200));
-            let late = syn(tuple(&old, "127.0.0.1:8080"), 1);
-            assert!(number < 200 || !own.includes(T(number), &late), "{number}");
-        }
-    }
-
-    #[test]
-    fn ports_in_step_with_ours_are_mistaken_only_for_a_moment() {
-        let mut own = OwnConnections::new(1, 1);
-        // A client on this host takes each port five connections after we did.
-        let mut ours: VecDeque<u16> = (0..5).collect();
-        let mut mistaken = 0;
-        for number in 5..20_000u16 {
-            let port = |number| format!("127.0.0.1:{}", 30_000 + number);
-            let client = tuple(&port(number - 5), "127.0.0.1:8080");
-            if own.includes(T(number.into()), &syn(client, 1)) {
-                mistaken += 1;
-            } else {
-                let next = ours.back().map_or(0, |last| last + 1);
-                ours.push_back(next);
-                own.socket_opened(T(number.into()), tuple(&port(next), "127.0.0.1:9090"));
-            }
-        }
-        assert!(mistaken < 300, "{mistaken} of 20000");
+    fn what_was_never_under_way_leaves_nothing() {
+        let mut own = OwnConnections::new(1);
+        own.socket_ended(tuple("0.0.0.0:0", "10.0.0.9:80"));
+        assert!(own.marks.is_empty() && own.ended.is_empty());
     }
 }

@@ -110,7 +110,7 @@ impl Replay {
             seed,
         );
         Self {
-            own: OwnConnections::new(seed, config.ownership.shard_count),
+            own: OwnConnections::new(seed),
             config,
             ledger: Ledger::default(),
             news: VecDeque::new(),

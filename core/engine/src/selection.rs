@@ -17,19 +17,27 @@ const LOT_BITS: u32 = f64::MANTISSA_DIGITS;
 /// From one port's lot to the next one's: 2^64 divided by the golden ratio.
 const PORT_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// When so many connections are owed, the bound for lots is doubled; when so many were too many, it
+/// is halved.
+const OWED_PER_DOUBLING: f64 = 2.0;
+
 /// Where a ramp begins.
 const RAMP_START_PERCENT: f64 = 1.0;
 
 /// Decides whether a connection is replayed, once, when it begins.
 ///
-/// Every client endpoint has a lot, evenly spread; it is replayed if its lot lies
-/// below the share asked for. A lot never changes, so what a smaller share selects, a larger one
-/// selects too, and a client that comes back on its port is treated as before.
+/// Every client endpoint has a lot that never changes, evenly spread; a connection is replayed if
+/// its client's lot lies below the share asked for, so that a client that comes back on its port is
+/// treated as before, and a larger share adds to a smaller one. Lots come as dice fall, though: so
+/// the bound is moved a little by what the connections so far are owed, and the number selected
+/// stays within a few of the share, after any number of connections.
 #[derive(Clone, Debug)]
 pub struct Selector {
     selection: Selection,
     hasher: FixedState,
     started: Option<Instant>,
+    /// How many connections fewer were selected than asked for.
+    owed: f64,
 }
 
 impl Selector {
@@ -40,6 +48,7 @@ impl Selector {
             selection,
             hasher: FixedState::with_seed(seed),
             started: None,
+            owed: 0.0,
         }
     }
 
@@ -47,13 +56,20 @@ impl Selector {
     pub fn set(&mut self, selection: Selection, now: Instant) {
         self.selection = selection;
         self.started = Some(now);
+        self.owed = 0.0;
     }
 
     /// Whether the connection of `client` that begins at `now` is replayed. A ramp begins at the
     /// first call.
     pub fn selects(&mut self, client: Endpoint, now: Instant) -> bool {
-        let percent = self.percent(now);
-        (self.lot(client) as f64) < percent / 100.0 * LOT_COUNT as f64
+        let share = self.percent(now) / 100.0;
+        if share <= 0.0 || share >= 1.0 {
+            return share >= 1.0;
+        }
+        let bound = share * (self.owed / OWED_PER_DOUBLING).exp2();
+        let is_selected = (self.lot(client) as f64) < bound * LOT_COUNT as f64;
+        self.owed += share - f64::from(u8::from(is_selected));
+        is_selected
     }
 
     /// The share of the connections that is selected at `now`, in per cent.

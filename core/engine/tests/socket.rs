@@ -39,19 +39,36 @@ struct Dialogue {
     now: Instant,
 }
 
+fn syn_of_another_client(seq: u32) -> Segment<'static> {
+    Segment {
+        tuple: FourTuple::new(endpoint([203, 0, 113, 6], 40_000), ORIGIN),
+        seq,
+        ack: 0,
+        flags: TcpFlags::SYN,
+        window: 502,
+        options: TcpOptions::default(),
+        hop_limit: 64,
+        payload: &[],
+        payload_len: 0,
+    }
+}
+
+fn config(upstream: Upstream) -> EngineConfig {
+    EngineConfig {
+        upstream,
+        mappings: vec![Mapping {
+            origin_address: None,
+            origin_port: ORIGIN.port,
+            target: TARGET,
+        }],
+        ..EngineConfig::default()
+    }
+}
+
 impl Dialogue {
     fn new(upstream: Upstream) -> Self {
-        let config = EngineConfig {
-            upstream,
-            mappings: vec![Mapping {
-                origin_address: None,
-                origin_port: ORIGIN.port,
-                target: TARGET,
-            }],
-            ..EngineConfig::default()
-        };
         Self {
-            engine: Engine::new(config, 1),
+            engine: Engine::new(config(upstream), 1),
             session: None,
             now: T(0),
         }
@@ -80,6 +97,7 @@ impl Dialogue {
             flags,
             window: 502,
             options: TcpOptions::default(),
+            hop_limit: 64,
             payload: text.as_bytes(),
             payload_len: u32::try_from(text.len()).expect("a short text"),
         };
@@ -261,16 +279,7 @@ fn a_shortage_is_tried_again_by_one_session_for_all() {
     };
     dialogue.tell(short);
     assert_eq!(dialogue.asked(), Asked::Rest);
-    let another = Segment {
-        tuple: FourTuple::new(endpoint([203, 0, 113, 6], 40_000), ORIGIN),
-        seq: 0,
-        ack: 0,
-        flags: TcpFlags::SYN,
-        window: 502,
-        options: TcpOptions::default(),
-        payload: &[],
-        payload_len: 0,
-    };
+    let another = syn_of_another_client(0);
     dialogue.engine.segment(T(1), &another);
     assert_eq!(dialogue.asked(), Asked::Rest, "it would fail as well");
     dialogue.at(T(50));
@@ -329,4 +338,25 @@ fn late_events_and_those_of_another_upstream_are_counted_and_change_nothing() {
     assert_eq!(dialogue.asked(), Asked::Rest);
     assert_eq!(dialogue.engine.gauges().sessions, 1);
     assert_eq!(dialogue.stale(), 3);
+}
+
+#[test]
+fn a_connection_of_another_engine_is_left_alone() {
+    let mut engine = Engine::new(config(Upstream::Socket), 1);
+    let syn = syn_of_another_client(5);
+    assert!(!engine.is_own(T(0), &syn));
+    engine.leave_alone(T(0), &syn);
+    let data = Segment {
+        seq: 6,
+        ack: 1,
+        flags: TcpFlags::ACK,
+        payload: b"GET /",
+        payload_len: 5,
+        ..syn
+    };
+    engine.segment(T(1), &data);
+    assert!(matches!(engine.poll_output(T(1)), Output::Timeout(_)));
+    let ledger = engine.ledger();
+    assert_eq!(ledger.bytes.dropped[DropReason::OwnReplay], 5);
+    assert_eq!(ledger.capture.own_replay, 1);
 }

@@ -114,6 +114,8 @@ pub struct Segment<'a> {
     pub window: u16,
     /// The options understood here.
     pub options: TcpOptions,
+    /// The hop limit of the IP packet; 0 where there was none to read.
+    pub hop_limit: u8,
     /// The payload bytes that were captured: `payload_len` of them, or fewer after a short
     /// snapshot.
     pub payload: &'a [u8],
@@ -139,11 +141,15 @@ impl<'a> Segment<'a> {
     /// only if it may be one of a TCP segment, else [`PacketError::NotTcp`].
     pub fn parse(packet: &'a [u8]) -> Result<Self, PacketError> {
         let transport = Transport::of(packet)?;
-        Self::read(transport.bytes, transport.length, |header| {
+        let segment = Self::read(transport.bytes, transport.length, |header| {
             FourTuple::new(
                 Endpoint::new(transport.source, header.get_source()),
                 Endpoint::new(transport.destination, header.get_destination()),
             )
+        })?;
+        Ok(Self {
+            hop_limit: transport.hop_limit,
+            ..segment
         })
     }
 
@@ -207,6 +213,7 @@ impl<'a> Segment<'a> {
             flags,
             window: view.get_window(),
             options: TcpOptions::parse(&header[TCP_HEADER_LEN..], flags),
+            hop_limit: 0,
             payload,
             payload_len: u32::try_from(wire_len - header_len)
                 .map_err(|_| PacketError::HeaderLength("IP packet"))?,
@@ -227,6 +234,7 @@ impl<'a> Segment<'a> {
 struct Transport<'a> {
     source: IpAddr,
     destination: IpAddr,
+    hop_limit: u8,
     /// The captured bytes from the TCP header on.
     bytes: &'a [u8],
     /// Their length on the wire.
@@ -269,6 +277,7 @@ impl<'a> Transport<'a> {
         Ok(Self {
             source: view.get_source().into(),
             destination: view.get_destination().into(),
+            hop_limit: view.get_ttl(),
             bytes: &captured[..captured.len().min(length)],
             length,
         })
@@ -286,6 +295,7 @@ impl<'a> Transport<'a> {
         Ok(Self {
             source: view.get_source().into(),
             destination: view.get_destination().into(),
+            hop_limit: view.get_hop_limit(),
             bytes: &payload[extensions_len..],
             length: length - extensions_len,
         })

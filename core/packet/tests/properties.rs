@@ -147,12 +147,15 @@ fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
         prop_assert!(segment.payload.len() <= bytes.len() - 40);
         prop_assert!(segment.payload.len() <= segment.payload_len as usize);
         // What the bytes were understood as survives being written anew.
-        let rebuilt = write(&SegmentBuilder::from(&segment), segment.payload);
+        let builder = SegmentBuilder::from(&segment);
+        let rebuilt_hop_limit = builder.hop_limit;
+        let rebuilt = write(&builder, segment.payload);
         let payload_len = u32::try_from(segment.payload.len()).expect("a short packet");
         prop_assert_eq!(
             Segment::parse(&rebuilt),
             Ok(Segment {
                 payload_len,
+                hop_limit: rebuilt_hop_limit,
                 ..segment
             })
         );
@@ -179,6 +182,7 @@ proptest! {
             flags: builder.flags,
             window: builder.window,
             options: builder.options,
+            hop_limit: builder.hop_limit,
             payload: &payload,
             payload_len: u32::try_from(payload.len()).unwrap(),
         };
@@ -189,7 +193,8 @@ proptest! {
         let (ip, tcp) = packet.split_at(headers_len - tcp_len);
         prop_assert_eq!(verify_tcp_checksum(&segment, tcp), 0);
         let wire_len = u32::try_from(tcp.len()).unwrap();
-        prop_assert_eq!(Segment::parse_tcp(builder.tuple, tcp, wire_len), Ok(expected));
+        let headless = Segment { hop_limit: 0, ..expected };
+        prop_assert_eq!(Segment::parse_tcp(builder.tuple, tcp, wire_len), Ok(headless));
         if builder.tuple.source.address.is_ipv4() {
             let mut checksum = Checksum::new();
             checksum.add(ip);

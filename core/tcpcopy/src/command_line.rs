@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::capture::CaptureOptions;
 use crate::control::CtlOptions;
 use crate::doctor::DoctorOptions;
 use crate::options::Options;
@@ -9,8 +10,9 @@ use crate::options::Options;
 /// Reproduces the live TCP traffic of an origin server against a target server: connection by
 /// connection, byte by byte, in time.
 ///
-/// An intercept must run where the target's answers can be caught; without -s it is expected at the
-/// target's own address.
+/// Without -s it speaks through ordinary connections of this host, and nothing else is needed
+/// anywhere. With -s it speaks in each client's own name, and an intercept must run where the
+/// target's answers can be caught.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "tcpcopy",
@@ -35,6 +37,8 @@ pub struct CommandLine {
 /// The other jobs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Records what a replay would capture, as files that a replay and Wireshark can read
+    Capture(CaptureOptions),
     /// Asks or changes a running tcpcopy that was started with --control
     Ctl(CtlOptions),
     /// Tries the path of a replay for real and says which hop fails
@@ -65,6 +69,16 @@ mod tests {
         let line = parse("-x 80-a:80").expect("a replay");
         assert!(line.command.is_none());
         assert_eq!(line.options.transfer, ["80-a:80"]);
+        for help in [
+            "ctl --help",
+            "ctl rate -h",
+            "capture -h",
+            "doctor --help",
+            "-h",
+        ] {
+            let kind = parse(help).expect_err(help).kind();
+            assert_eq!(kind, clap::error::ErrorKind::DisplayHelp, "{help}");
+        }
         for wrong in ["", "nonsense", "-x 80-a:80 ctl --control /run/t status"] {
             assert_eq!(parse(wrong).expect_err(wrong).exit_code(), 2, "{wrong}");
         }

@@ -1,6 +1,7 @@
 //! What the options mean together: names resolved, families matched, limits converted.
 
 mod lanes;
+mod unused;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tcpcopy_engine::{EngineConfig, Mapping, RttPolicy, Selection, Upstream};
 
 pub use self::lanes::{Intercept, Lane, MOST_INTERCEPTS, MOST_LANES};
 use self::lanes::{check_key, intercepts, lanes};
+use self::unused::unused;
 
 /// How much longer an idle session lives than one that waits for an answer, unless `-k` is given.
 const IDLE_BEYOND_SESSION_TIMEOUT_S: u32 = 120;
@@ -64,6 +66,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Where the process id goes.
     pub pid_file: Option<PathBuf>,
+    /// Options that were given and have no effect beside the others.
+    pub unused: Vec<&'static str>,
     /// Whether to run in the background.
     pub daemon: bool,
     /// Whom to become; `None` is nobody for root, no change for others.
@@ -136,6 +140,7 @@ impl Config {
         if options.promiscuous && sources == Sources::Devices(Vec::new()) {
             return Err(StartError::PromiscuousOnAny);
         }
+        let unused = unused(&options, engine.upstream, &sources);
         let daemon_log = || options.daemon.then(|| PathBuf::from(DAEMON_LOG_FILE));
         let log_file = options.log_file.clone().or_else(daemon_log);
         Ok(Self {
@@ -166,6 +171,7 @@ impl Config {
             report: options.report.map(absolute).transpose()?,
             control: options.control.map(absolute).transpose()?,
             pid_file: options.pid_file.map(absolute).transpose()?,
+            unused,
             daemon: options.daemon,
             user: options.user,
         })

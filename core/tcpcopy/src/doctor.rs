@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::privileges;
 use crate::sources::Sources;
-use crate::start::configure;
+use crate::start::{configure, needs_packets};
 
 pub use options::DoctorOptions;
 
@@ -77,29 +77,41 @@ fn examine(options: &DoctorOptions, report: &mut Report) -> Result<(), DoctorErr
         }
         Err(error) => return Err(error.into()),
     };
-    let mut may_capture = true;
+    let has_rights = has_rights(&config, report)?;
+    let mut clients = Vec::new();
+    if has_rights {
+        clients = clients_of(options, &config, report)?;
+    }
+    match config.engine.upstream {
+        Upstream::Socket => socket::examine(&config, report),
+        Upstream::Raw if has_rights => raw::examine(options, &config, &clients, report)?,
+        Upstream::Raw => {}
+    }
+    Ok(())
+}
+
+/// Whether this process may do what the replay would have to; a lack becomes a finding.
+fn has_rights(config: &Config, report: &mut Report) -> Result<bool, StartError> {
+    if !needs_packets(config) {
+        let text = "none is needed: packets come from files and leave through connections";
+        report.hop("rights", Health::Good, text);
+        return Ok(true);
+    }
     match privileges::check_capabilities() {
-        Ok(()) => report.hop("rights", Health::Good, "this process has CAP_NET_RAW"),
+        Ok(()) => {
+            report.hop("rights", Health::Good, "this process has CAP_NET_RAW");
+            Ok(true)
+        }
         Err(StartError::Capability { name, program }) => {
-            may_capture = false;
             report.hop("rights", Health::Bad, format!("this process has no {name}"));
             report.find(Here::CapabilityMissing {
                 capability: name,
                 program,
             });
+            Ok(false)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error),
     }
-    let mut clients = Vec::new();
-    if may_capture {
-        clients = clients_of(options, &config, report)?;
-    }
-    match config.engine.upstream {
-        Upstream::Socket => socket::examine(&config, report),
-        Upstream::Raw if may_capture => raw::examine(options, &config, &clients, report)?,
-        Upstream::Raw => {}
-    }
-    Ok(())
 }
 
 /// The clients that come by, if packets are captured at all.

@@ -3,6 +3,7 @@
 //! - [`command_line`], [`options`], [`transfer`], [`pool`], [`host`], [`shaping`]: the command line
 //!   and its small grammars
 //! - [`config`], [`checks`]: what the options mean together, and what is refused
+//! - [`traffic`]: the filter for what is captured; [`devices`]: what becomes of the devices
 //! - [`start`]: everything opened in the right order, then privileges dropped; [`key_file`]: the
 //!   key for the tunnels
 //! - [`resolver`]: where targets that were given as names are; [`proxy_protocol`]: who the client is,
@@ -12,6 +13,7 @@
 //! - [`sources`], [`player`]: `-i`; packets of capture files, handed out when they are due
 //! - [`supervise`]: the main thread: signals, figures, the end
 //! - [`statistics`], [`report`], [`process`]: the figures while it runs and at the end
+//! - [`capture`]: traffic recorded to files (`tcpcopy capture`)
 //! - [`control`]: a running program asked and changed (`tcpcopy ctl`)
 //! - [`doctor`]: the path of a replay tried for real (`tcpcopy doctor`)
 //! - [`logging`], [`signals`], [`daemon`], [`privileges`], [`wake`]: dealings with the system
@@ -19,11 +21,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod checks;
 pub mod command_line;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod devices;
 pub mod doctor;
 pub mod error;
 pub mod host;
@@ -44,6 +48,7 @@ pub mod sources;
 pub mod start;
 pub mod statistics;
 pub mod supervise;
+pub mod traffic;
 pub mod transfer;
 pub mod tunnel;
 pub mod wake;

@@ -52,8 +52,9 @@ const RUNNING: &str = "Running";
 /// Reproduces the live TCP traffic of an origin server against a target server: connection by
 /// connection, byte by byte, in time.
 ///
-/// An intercept must run where the target's answers can be caught; without -s it is expected at the
-/// target's own address.
+/// Without -s it speaks through ordinary connections of this host, and nothing else is needed
+/// anywhere. With -s it speaks in each client's own name, and an intercept must run where the
+/// target's answers can be caught.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// What is replayed where: [ORIGIN:]PORT-TARGET:PORT, several with commas. Without ORIGIN every
@@ -115,7 +116,8 @@ pub struct Options {
     pub gradual_s: Option<u32>,
 
     /// Replays at most so many connections, or with rps behind the number requests, a second, all
-    /// copies and shards together; what is above is left out. Default: no bound
+    /// copies together; each of several shards takes an even part of it, and each of several targets
+    /// the whole. What is above is left out. Default: no bound
     #[arg(help_heading = REPLAY, long, value_name = "N|Nrps", value_parser = parse_rate)]
     pub rate: Option<RateLimit>,
 
@@ -202,13 +204,14 @@ pub struct Options {
     pub proxy_protocol: Option<ProxyProtocol>,
 
     /// Processor time this program may use, in per cent of one processor, 1 to 100 for each shard;
-    /// what it can't do in that is left out by name. Default: no bound
+    /// what it can't do in that is left out by name. A thread that reads files comes on top. Default: no
+    /// bound
     #[arg(help_heading = MANNER, long, value_name = "PERCENT",
           value_parser = clap::value_parser!(u32).range(1..=100 * MOST_SHARDS))]
     pub cpu_percent: Option<u32>,
 
     /// Where intercept runs: HOST[:PORT], several with commas; every session is registered with all
-    /// of them, and all of them must be there. Default: at each target's address
+    /// of them, and all of them must be there. Default with --upstream raw: at each target's address
     #[arg(help_heading = INTERCEPT,
         short = 's',
         long,

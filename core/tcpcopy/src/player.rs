@@ -32,6 +32,7 @@ pub use progress::{Progress, progress_line};
 pub use queue::ReadCounters;
 pub use schedule::{Schedule, ScheduleError, Speed, TimePoint, parse_speed, parse_time_point};
 
+use progress::Tracker;
 use queue::{Batch, Entry, Queue};
 use reader::Reader;
 
@@ -140,6 +141,8 @@ impl Playlist {
         let queue = Arc::new(queue);
         let schedule = self.schedule.clone();
         let reader = Reader::new(self.inputs, self.first, self.schedule, self.choice);
+        let (rounds, until) = (schedule.rounds, schedule.until);
+        let tracker = Tracker::new(rounds, bytes_total, until, reader.begin_ns());
         let to = Arc::clone(&queue);
         std::thread::Builder::new()
             .name("reader".to_owned())
@@ -154,16 +157,10 @@ impl Playlist {
             speed: schedule.speed,
             batch: Batch::default(),
             begin: None,
-            started: None,
             paused: None,
             has_ended: false,
             lateness: Lateness::default(),
-            progress: Progress {
-                rounds: schedule.rounds,
-                round: 1,
-                bytes_total,
-                ..Progress::default()
-            },
+            tracker,
         })
     }
 }
@@ -207,19 +204,16 @@ pub struct Player {
     batch: Batch,
     /// When the round began, once its first packet was at hand.
     begin: Option<Instant>,
-    /// When it was first asked.
-    started: Option<Instant>,
     paused: Option<Instant>,
     has_ended: bool,
     lateness: Lateness,
-    progress: Progress,
+    tracker: Tracker,
 }
 
 impl Player {
     /// What is next at this moment. The descriptor ([`AsFd`]) is readable when there is something
     /// after [`Step::Reading`].
     pub fn next(&mut self, now: Instant) -> Step<'_> {
-        self.started.get_or_insert(now);
         if self.paused.is_some() {
             return Step::Paused;
         }
@@ -245,21 +239,15 @@ impl Player {
         let (entry, packet) = self.batch.take();
         match entry {
             Some(Entry::Packet(head)) => {
-                self.progress.bytes_read = head.position;
-                self.progress.captured = Duration::from_nanos(head.captured_ns);
-                self.progress.packets += 1;
+                self.tracker.packet(&head, now);
                 Step::Packet(packet)
             }
             Some(Entry::EndOfRound { position }) => {
-                self.progress.bytes_read = position;
-                if self.progress.round == self.progress.rounds {
+                if !self.tracker.end_of_round(position) {
                     self.has_ended = true;
                     return Step::End;
                 }
                 self.begin = None;
-                self.progress.round += 1;
-                self.progress.bytes_read = 0;
-                self.progress.captured = Duration::ZERO;
                 Step::EndOfRound
             }
             Some(Entry::Failed(error)) => Step::Failed(*error),
@@ -268,7 +256,7 @@ impl Player {
                 self.has_ended = true;
                 Step::Failed(FileError::Read {
                     name: "the capture files".to_owned(),
-                    offset: self.progress.bytes_read,
+                    offset: self.tracker.position(),
                     source: std::io::Error::other("the reading thread panicked"),
                 })
             }
@@ -339,13 +327,7 @@ impl Player {
     /// How far it is.
     #[must_use]
     pub fn progress(&self, now: Instant) -> Progress {
-        Progress {
-            behind: self.behind(now),
-            elapsed: self.started.map_or(Duration::ZERO, |started| {
-                now.saturating_duration_since(started)
-            }),
-            ..self.progress
-        }
+        self.tracker.progress(now, self.behind(now))
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::capture;
 use crate::command_line::{Command, CommandLine};
 use crate::control;
 use crate::doctor;
@@ -27,6 +28,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match line.command {
+        Some(Command::Capture(options)) => return capture::run(options),
         Some(Command::Ctl(options)) => return control::run(&options),
         Some(Command::Doctor(options)) => return doctor::run(&options),
         None => {}

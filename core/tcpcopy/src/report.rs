@@ -154,6 +154,9 @@ pub struct AccountReport {
 /// The tunnels over the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelReport {
+    /// Intercepts; none where connections need none.
+    #[serde(default)]
+    pub intercepts: u64,
     /// How often an intercept was lost, over all shards.
     pub losses: u64,
     /// Replies that intercepts dropped because they were not read fast enough.
@@ -219,6 +222,7 @@ impl Report {
             upstream: by_name(ledger.upstream.rows()),
             send_errors: by_name(ledger.send_errors.rows()),
             tunnel: TunnelReport {
+                intercepts: total.tunnel.intercepts,
                 losses: total.tunnel.losses,
                 overflowed_replies: total.tunnel.overflowed_replies,
                 conflicts: total.tunnel.conflicts,
@@ -263,13 +267,11 @@ impl Report {
     }
 
     fn summary(&self) -> String {
-        let count = |map: &BTreeMap<String, u64>, name| map.get(name).copied().unwrap_or(0);
-        let unsent: u64 = self.send_errors.values().sum();
         format!(
             "loss rate    {:.4} % ({} of {} requests did not reach the target; {} were answered)\n\
              capture      {} packets, {} dropped by the kernel\n\
-             sent         {} packets, {} segments sent again, {} packets refused by the kernel\n\
-             sessions     {} at most at once; intercept lost {} times\n\
+             {}\
+             sessions     {} at most at once\n\
              this process {:.1} s, {:.2} s of processor time, {} of memory at most\n",
             self.loss_rate * 100.0,
             self.requests_meant.saturating_sub(self.requests.delivered),
@@ -277,16 +279,37 @@ impl Report {
             self.requests_answered,
             count(&self.capture, "packets"),
             count(&self.capture, "ring_dropped"),
-            count(&self.upstream, "packets_sent"),
-            count(&self.upstream, "retransmitted_segments"),
-            unsent,
+            self.upstream_lines(),
             self.sessions.high_water,
-            self.tunnel.losses,
             self.wall_s,
             self.process.cpu_s,
             bytes(self.process.peak_rss_bytes),
         )
     }
+
+    fn upstream_lines(&self) -> String {
+        let sent = |name| count(&self.upstream, name);
+        if self.tunnel.intercepts == 0 {
+            return format!(
+                "sent         {} bytes in {} connections, {} waited for a port or a descriptor\n",
+                sent("socket_bytes"),
+                sent("connects"),
+                sent("connect_shortages"),
+            );
+        }
+        format!(
+            "sent         {} packets, {} segments sent again, {} packets refused by the kernel\n\
+             intercept    lost {} times\n",
+            sent("packets_sent"),
+            sent("retransmitted_segments"),
+            self.send_errors.values().sum::<u64>(),
+            self.tunnel.losses,
+        )
+    }
+}
+
+fn count(map: &BTreeMap<String, u64>, name: &str) -> u64 {
+    map.get(name).copied().unwrap_or(0)
 }
 
 fn add_table(text: &mut String, title: &str, accounts: [&AccountReport; 3]) {

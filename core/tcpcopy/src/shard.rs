@@ -64,6 +64,8 @@ pub enum End {
     Stopped,
     /// An intercept was away for longer than [`INTERCEPT_GRACE`].
     InterceptLost(Loss),
+    /// A capture file is broken: what comes before the fault was replayed.
+    FileBroken,
     /// Something that should not fail has failed.
     Failed(String),
 }
@@ -145,7 +147,7 @@ impl Shard {
             if self.lanes.iter().all(Lane::has_ended) {
                 return self.end();
             }
-            self.keep_to_its_share(clock.time);
+            self.keep_to_its_share(clock.time, next == Next::More);
             let may_wait = self.source.can_wait() && !self.lanes.iter().any(Lane::is_hurried);
             if next != Next::More && may_wait {
                 self.pause(PAUSE);
@@ -176,8 +178,8 @@ impl Shard {
     }
 
     fn end(&mut self) -> End {
-        if let Some(problem) = self.source.take_problem() {
-            return End::Failed(problem);
+        if self.source.is_broken() {
+            return End::FileBroken;
         }
         let loss = self.lanes.iter_mut().find_map(Lane::take_loss);
         loss.map_or(End::Stopped, End::InterceptLost)
@@ -209,12 +211,13 @@ impl Shard {
     }
 
     /// Sleeps off processor time beyond the share, and takes connections as long as it keeps up.
-    fn keep_to_its_share(&mut self, time: tcpcopy_engine::Instant) {
+    fn keep_to_its_share(&mut self, time: tcpcopy_engine::Instant, has_more: bool) {
         let Some(throttle) = &mut self.throttle else {
             return;
         };
-        let demand = throttle.check();
-        if let Some(admission) = demand.admission {
+        let demand = throttle.check(has_more);
+        // A file can wait instead.
+        if let Some(admission) = demand.admission.filter(|_| self.source.can_wait()) {
             self.tune(time, Tuning::Admission(admission));
         }
         if !demand.sleep.is_zero() {

@@ -7,7 +7,7 @@ mod upstream;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tcpcopy_engine::{Engine, EngineConfig, Ownership, Upstream};
 use tcpcopy_net::NetError;
@@ -22,6 +22,7 @@ use crate::error::StartError;
 use crate::host::system_resolver;
 use crate::logging::LogSink;
 use crate::options::Options;
+use crate::player::Speed;
 use crate::privileges::{self, Privileges};
 use crate::report::ReportFile;
 use crate::shard::{Command, LaneParts, Parts, Shard, SourceParts, UpstreamParts};
@@ -32,6 +33,9 @@ use crate::wake::{self, Waker};
 
 pub(crate) use source::{filter, origins};
 pub(crate) use upstream::security;
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The running program, as the main thread sees it.
 #[derive(Debug)]
@@ -111,6 +115,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     // Threads from here on.
     upstream::follow_names(&config, &mut upstreams)?;
     log_start(&config, &filter, seed);
+    warn_of_unused(&config);
     let started = Instant::now();
     let (events, news) = Events::new()?;
     let mut shards = Vec::new();
@@ -134,7 +139,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
 }
 
 /// Whether packets are captured or sent, which takes a privilege.
-fn needs_packets(config: &Config) -> bool {
+pub(crate) fn needs_packets(config: &Config) -> bool {
     config.engine.upstream == Upstream::Raw || matches!(config.sources, Sources::Devices(_))
 }
 
@@ -190,6 +195,19 @@ fn log_start(config: &Config, filter: &CaptureFilter, seed: u64) {
     );
 }
 
+fn warn_of_unused(config: &Config) {
+    if !config.unused.is_empty() {
+        let upstream = match config.engine.upstream {
+            Upstream::Raw => "--upstream raw",
+            Upstream::Socket => "--upstream socket (-s or --upstream raw would use packets)",
+        };
+        tracing::warn!(
+            options = config.unused.join(", "),
+            "options without effect with {upstream} and this -i"
+        );
+    }
+}
+
 /// What the options mean on this host.
 ///
 /// # Errors
@@ -221,6 +239,17 @@ fn mtu(config: &Config, lane: &Lane) -> u16 {
     routes.fold(config.engine.mtu, u16::min)
 }
 
+/// How old a hole in a captured stream becomes, in the time that the packets are played in.
+fn gap_timeout(config: &Config) -> Duration {
+    let captured = config.engine.gap_timeout;
+    match (&config.sources, config.schedule.speed) {
+        (Sources::Devices(_), _) => captured,
+        (Sources::Files(_), Speed::Times(times)) => captured.div_f64(times),
+        // There the time says nothing; a hole that stays is given up at the end of the files.
+        (Sources::Files(_), Speed::Max) => NEVER,
+    }
+}
+
 /// Each engine's part of the memory budget.
 fn lane_budget_bytes(config: &Config) -> u64 {
     let engines = u64::from(config.shards) * config.lanes.len() as u64;
@@ -232,6 +261,7 @@ fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
         mappings: lane.mappings.clone(),
         mtu: mtu(config, lane),
         memory_budget_bytes: lane_budget_bytes(config),
+        gap_timeout: gap_timeout(config),
         rate: (config.engine.rate).map(|rate| rate.divided(config.shards)),
         ownership: Ownership {
             shard,
@@ -243,7 +273,7 @@ fn engine_config(config: &Config, lane: &Lane, shard: u16) -> EngineConfig {
 }
 
 /// An error with its cause, on one line.
-fn reason(error: &NetError) -> String {
+pub(crate) fn reason(error: &NetError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

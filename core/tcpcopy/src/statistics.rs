@@ -56,14 +56,17 @@ impl PlayFigures {
         }
     }
 
-    /// Adds another shard's figures; all read the same files, so progress is that of the slowest.
+    /// Adds another shard's figures. All read the same files, each for its own packets, so progress
+    /// is that of whoever handed out the latest.
     fn add(&mut self, other: &Self) {
         let packets = self.progress.packets + other.progress.packets;
-        if other.progress.captured < self.progress.captured {
+        let place = |progress: &Progress| (progress.round, progress.captured);
+        if place(&other.progress) > place(&self.progress) {
             self.progress = other.progress;
         }
         self.progress.packets = packets;
         self.lateness.merge(&other.lateness);
+        self.read.cut_short += other.read.cut_short;
     }
 }
 
@@ -97,6 +100,7 @@ impl Snapshot {
         for lane in lanes {
             total.add(lane);
             total.tunnel.intercepts_up += lane.tunnel.intercepts_up;
+            total.tunnel.intercepts += lane.tunnel.intercepts;
         }
         total.ledger.capture = capture;
         total
@@ -141,16 +145,19 @@ pub fn status_line(now: &Figures, before: &Figures, since: Duration) -> String {
         .delivered
         .saturating_sub(before.ledger.requests.delivered);
     let rate = delivered as f64 / since.as_secs_f64().max(0.001);
+    let intercepts = match now.tunnel.intercepts {
+        0 => String::new(),
+        _ => format!("  intercepts {}", now.tunnel.intercepts_up),
+    };
     format!(
-        "sessions {}  requests {} delivered {} lost {}  {rate:.0}/s  held {}  kernel drops {}  \
-         intercepts {}",
+        "sessions {}  requests {} delivered {} lost {}  {rate:.0}/s  held {}  kernel drops {}\
+         {intercepts}",
         now.gauges.sessions,
         requests.captured,
         requests.delivered,
         now.requests_lost(),
         bytes(now.gauges.buffered_bytes),
         now.ledger.capture.ring_dropped,
-        now.tunnel.intercepts_up,
     )
 }
 
@@ -198,6 +205,14 @@ fn warn_of_losses(now: &Figures, before: &Figures) {
         tracing::warn!(
             ring_dropped,
             "the kernel dropped packets; a larger ring (-B) helps"
+        );
+    }
+    let own_replay = now.ledger.capture.own_replay;
+    if own_replay > before.ledger.capture.own_replay {
+        tracing::warn!(
+            own_replay,
+            "connections of this replay were captured again, and are left alone: {}",
+            DropReason::OwnReplay.describe()
         );
     }
     let errors = &now.ledger.send_errors;
@@ -262,6 +277,7 @@ mod tests {
         figures.ledger.requests.drop(DropReason::NotSelected, 1);
         figures.ledger.requests.drop(DropReason::TargetReset, 2);
         figures.gauges.sessions = 5;
+        figures.tunnel.intercepts = 1;
         figures.tunnel.intercepts_up = 1;
         figures
     }

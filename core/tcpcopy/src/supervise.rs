@@ -349,6 +349,11 @@ impl Supervisor {
     fn hear_end(&mut self, shard: u16, end: End) {
         match end {
             End::Stopped => return,
+            // The other shards come to the same fault by themselves.
+            End::FileBroken => {
+                self.outcome = Outcome::Failed;
+                return;
+            }
             End::InterceptLost(_) => self.outcome = Outcome::InterceptLost,
             End::Failed(reason) => {
                 tracing::error!(shard, reason, "a shard failed");

@@ -123,7 +123,10 @@ fn parse_sides(item: &str, origin: &str, target: &str) -> Result<Transfer, Trans
 }
 
 /// Reads `PORT` or `HOST:PORT`.
-fn parse_origin(text: &str) -> Result<(Option<Host>, u16), HostError> {
+///
+/// # Errors
+/// [`HostError`] for the part that is wrong.
+pub fn parse_origin(text: &str) -> Result<(Option<Host>, u16), HostError> {
     if let Ok(port) = parse_port(text) {
         return Ok((None, port));
     }

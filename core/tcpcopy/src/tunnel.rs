@@ -43,7 +43,9 @@ pub enum TunnelEvent<'a> {
 /// What became of the tunnels so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TunnelCounters {
-    /// Intercepts that are up.
+    /// Intercepts in all; none where connections need none.
+    pub intercepts: u64,
+    /// Those that are up.
     pub intercepts_up: u64,
     /// How often an intercept was lost.
     pub losses: u64,
@@ -230,6 +232,7 @@ impl Tunnel {
             .filter(|peer| self.router.is_up(peer))
             .count();
         TunnelCounters {
+            intercepts: self.router.peers.len() as u64,
             intercepts_up: up as u64,
             ..self.router.counters
         }

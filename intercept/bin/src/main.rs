@@ -5,6 +5,7 @@
 //! - [`dispatcher`]: from packets to verdicts and reply records
 //! - [`server`]: the tunnel server and all housekeeping
 //! - [`diagnosis`]: what this host sees of a probe, for whoever asks over the tunnel
+//! - [`doctor`]: whether answers come to the intercept that runs here (`intercept doctor`)
 //! - [`shared`]: what the threads share
 //! - [`rules`], [`journal_file`], [`resetter`], [`listen`], [`privileges`], [`key_file`],
 //!   [`pid_file`], [`statistics`]: one thing each
@@ -14,6 +15,7 @@
 
 mod diagnosis;
 mod dispatcher;
+mod doctor;
 mod error;
 mod journal_file;
 mod key_file;
@@ -47,7 +49,7 @@ use tracing_subscriber::EnvFilter;
 
 use error::Error;
 use journal_file::JournalFile;
-use options::Options;
+use options::{Command, Options};
 use queue::{Queue, QueueOptions};
 use resetter::Resetter;
 use rules::{InstalledRules, RuleSet};
@@ -60,8 +62,14 @@ const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    match options.prepare().and_then(|()| run(&options)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = match &options.command {
+        Some(Command::Doctor(options)) => doctor::run(options),
+        None => (options.prepare())
+            .and_then(|()| run(&options))
+            .map(|()| ExitCode::SUCCESS),
+    };
+    match outcome {
+        Ok(status) => status,
         Err(error) => {
             if options.log_file.is_some() {
                 tracing::error!("{error}");

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 use intercept_lib::table::{DEFAULT_TOMBSTONE, MAX_TOMBSTONE};
 use intercept_lib::tunnel::DEFAULT_PORT;
 
+use crate::doctor::DoctorOptions;
 use crate::error::Error;
 
 /// Where the journal is kept unless told otherwise.
@@ -23,8 +24,19 @@ const MAX_INTERVAL_S: u64 = 7 * 24 * 3600;
 /// write the iptables rule yourself. On an assistant, a host that the target's replies are routed
 /// to and that does not forward them, name the device with -i.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "intercept", version, disable_version_flag = true)]
+#[command(
+    name = "intercept",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_value_name = "COMMAND"
+)]
 pub(crate) struct Options {
+    /// Another job than to catch answers.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Install rules that queue what these ports send, and remove them at the end
     #[arg(
         long,
@@ -160,6 +172,15 @@ pub(crate) struct Options {
     /// Print the version, and end
     #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+}
+
+/// The other jobs.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tries whether answers come to the intercept that runs here
+    ///
+    /// Exit status: 0 all is well, 1 something is wrong, 2 could not run.
+    Doctor(DoctorOptions),
 }
 
 impl Options {

@@ -51,11 +51,11 @@ impl Clinic {
             let routed = lab.route_clients_via_assistant();
             routed.expect("the target takes a route");
         }
-        let intercept = programs().start_intercept(&lab, &setup);
-        let intercept = intercept.unwrap_or_else(|error| panic!("{error}"));
+        let intercepts = programs().start_intercepts(&lab, &setup);
+        let mut intercepts = intercepts.unwrap_or_else(|error| panic!("{error}"));
         let mut clinic = Self {
             lab,
-            intercept: Some(intercept),
+            intercept: intercepts.pop(),
             target: Some(target),
             setup,
             origin,
@@ -128,22 +128,21 @@ impl Clinic {
             self.setup.server(origin),
             self.setup.server(target)
         );
-        let key = programs().key_file(&self.lab).expect("a key");
+        let words = ["doctor", "--json", "-i", "eth0", "-x", &transfer];
+        let mut words: Vec<_> = words.map(str::to_owned).into();
+        words.extend(["--wait-s", "5"].map(str::to_owned));
         let intercept = match self.setup.mode {
             Mode::Target => target,
             Mode::Assistant => self.host("assistant"),
+            Mode::Socket => return words,
         };
         let intercept = match self.setup.address(intercept) {
             std::net::IpAddr::V6(address) => format!("[{address}]"),
             address => address.to_string(),
         };
-        [
-            "doctor", "--json", "-i", "eth0", "-x", &transfer, "-s", &intercept,
-        ]
-        .into_iter()
-        .chain(["--key-file", &key, "--wait-s", "5"])
-        .map(str::to_owned)
-        .collect()
+        let key = programs().key_file(&self.lab).expect("a key");
+        words.extend(["-s", &intercept, "--key-file", &key].map(str::to_owned));
+        words
     }
 
     /// What `tcpcopy doctor` says of this path.

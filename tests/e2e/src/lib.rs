@@ -6,9 +6,15 @@
 #![forbid(unsafe_code)]
 
 mod clinic;
+mod recording;
 mod replay;
 mod scale;
+mod tell;
+mod trace;
 
 pub use clinic::{Clinic, Verdict};
-pub use replay::{Replay, assert_alike, programs};
+pub use recording::{Recording, Replayed, assert_unprivileged};
+pub use replay::{Replay, assert_alike, assert_same_conversations, programs};
 pub use scale::{is_full, load_time, scaled};
+pub use tell::tell;
+pub use trace::{SendTimes, Trace, deviations};

@@ -11,6 +11,9 @@ use tcpcopy_lab::{
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
+/// The last byte of the address of the first host beyond those of every lab.
+const FIRST_MORE_HOST: u8 = 7;
+
 /// How long the replay may be behind after a load has ended. It is a matter of seconds; the rest
 /// is for machines that do other things at the same time.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(90);
@@ -32,10 +35,12 @@ pub struct Replay {
     pub lab: Lab,
     /// The server that the clients talk to.
     pub origin: Nginx,
-    /// The server that gets the copy.
+    /// The server that gets the copy; the first, where there are several.
     pub target: Nginx,
-    /// The running intercept.
-    pub intercept: Process,
+    /// The other servers that get the copy.
+    pub more_targets: Vec<Nginx>,
+    /// The running intercepts: one for each target, one on the assistant, or none.
+    pub intercepts: Vec<Process>,
     /// The running tcpcopy, once it was started.
     pub tcpcopy: Option<Process>,
     setup: Setup,
@@ -52,26 +57,33 @@ impl Replay {
         Some(replay)
     }
 
-    /// Starts everything but tcpcopy.
+    /// Starts everything but tcpcopy; hosts that `setup` names and no lab has are made.
     ///
     /// # Panics
     /// When something can't be started.
     pub fn prepare(setup: Setup) -> Option<Self> {
-        let lab = Lab::for_test()?;
+        let mut lab = Lab::for_test()?;
+        for (number, name) in (FIRST_MORE_HOST..).zip(setup.targets.iter().skip(1)) {
+            lab.add_host(name, [0, number]).expect("a host is made");
+        }
         let server = |host: &str| {
             Nginx::start(lab.host(host), &NginxConfig::default()).expect("nginx starts")
         };
-        let (origin, target) = (server("origin"), server("target"));
+        let origin = server("origin");
+        let mut targets = setup.targets.iter().map(|host| server(host));
+        let target = targets.next().expect("a setup has a target");
+        let more_targets = targets.collect();
         if setup.mode == Mode::Assistant {
             lab.route_clients_via_assistant()
                 .expect("the target takes a route");
         }
-        let intercept = start_intercept(&lab, &setup);
+        let intercepts = start_intercepts(&lab, &setup);
         Some(Self {
             lab,
             origin,
             target,
-            intercept,
+            more_targets,
+            intercepts,
             tcpcopy: None,
             setup,
         })
@@ -87,12 +99,30 @@ impl Replay {
         self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
     }
 
+    /// Starts tcpcopy on the origin with exactly these arguments beside the report's.
+    ///
+    /// # Panics
+    /// As [`start_tcpcopy`](Self::start_tcpcopy).
+    pub fn start_tcpcopy_with<T: ToString>(&mut self, programs: &Programs, arguments: &[T]) {
+        let origin = self.lab.host("origin");
+        let started = programs.start_tcpcopy_with(&self.lab, origin, arguments, REPORT);
+        self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// The running intercept.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn intercept(&mut self) -> &mut Process {
+        self.intercepts.first_mut().expect("this setup has one")
+    }
+
     /// Starts intercept again after it was ended.
     ///
     /// # Panics
     /// When it does not get ready.
     pub fn restart_intercept(&mut self) {
-        self.intercept = start_intercept(&self.lab, &self.setup);
+        self.intercepts = start_intercepts(&self.lab, &self.setup);
     }
 
     /// Where the clients' server listens.
@@ -149,8 +179,23 @@ impl Replay {
         report
     }
 
+    /// Waits until tcpcopy ends by itself and reads its report.
+    ///
+    /// # Panics
+    /// When it does not end in time, or its balance is not zero.
+    pub fn wait_for_end(&mut self) -> Report {
+        let mut process = self.tcpcopy.take().expect("tcpcopy was started");
+        let output = process.wait(CATCH_UP_TIMEOUT).expect("tcpcopy ends");
+        assert!(output.status.success(), "{}", output.stderr);
+        let report = self.lab.read(REPORT).expect("tcpcopy writes a report");
+        let report = Report::parse(&report).expect("a report");
+        report.assert_balanced();
+        report
+    }
+
     /// Waits until the target has as many requests as the origin, ends tcpcopy, and asserts that
-    /// nothing was lost, nothing came twice, and all came in the client's name.
+    /// nothing was lost, nothing came twice, and all came in the client's name, or, over sockets,
+    /// that every connection of the target asked what one of the origin had asked.
     ///
     /// # Panics
     /// When one of these is not so.
@@ -158,7 +203,11 @@ impl Replay {
         self.catch_up(1);
         let report = self.finish();
         report.assert_nothing_lost();
-        assert_alike(&self.origin, &self.target);
+        match self.setup.mode {
+            Mode::Target | Mode::Assistant => assert_alike(&self.origin, &self.target),
+            // The target sees all clients under the address of tcpcopy's host.
+            Mode::Socket => assert_same_conversations(&self.origin, &self.target),
+        }
         let requests = self.origin.request_count().expect("the log can be read");
         assert_eq!(report.count("requests", "captured"), requests, "{report}");
         report
@@ -188,8 +237,20 @@ pub fn assert_alike(origin: &Nginx, target: &Nginx) {
     assert!(origin == target, "as many requests, but not the same");
 }
 
-fn start_intercept(lab: &Lab, setup: &Setup) -> Process {
+/// Asserts that two servers have answered the same requests in the same order on as many
+/// connections.
+///
+/// # Panics
+/// When they have not.
+pub fn assert_same_conversations(origin: &Nginx, target: &Nginx) {
+    let list = |nginx: &Nginx| nginx.conversations().expect("the log can be read");
+    let (origin, target) = (list(origin), list(target));
+    assert_eq!(origin.len(), target.len(), "connections");
+    assert!(origin == target, "as many connections, but not the same");
+}
+
+fn start_intercepts(lab: &Lab, setup: &Setup) -> Vec<Process> {
     programs()
-        .start_intercept(lab, setup)
+        .start_intercepts(lab, setup)
         .unwrap_or_else(|error| panic!("{error}"))
 }

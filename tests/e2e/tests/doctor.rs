@@ -123,6 +123,14 @@ fn rp_filter_that_drops_clients() {
     // Loose is content with any route, but not with none.
     set(2);
     clinic.examine().assert_finds(&[]);
+    clinic.run("target", &format!("ip route del {route}"));
+    clinic.run("target", &format!("ip route add unreachable {CLIENTS}"));
+    let verdict = clinic.examine();
+    verdict.assert_finds(&["rp_filter", "no_route_back"]);
+    set(0);
+    clinic.examine().assert_finds(&["no_route_back"]);
+    clinic.run("target", &format!("ip route del unreachable {CLIENTS}"));
+    clinic.examine().assert_finds(&[]);
 }
 
 #[test]
@@ -138,7 +146,13 @@ fn a_rule_that_is_missing_or_leads_to_nobody() {
     let verdict = clinic.examine();
     verdict.assert_finds(&["queue_rule_missing"]);
     verdict.assert_says("intercept with --port 80");
+    // The answer to a client that is not there waits on the target for its address.
+    let absent = ["--probe-source", "10.55.1.99"];
+    clinic
+        .examine_with(&absent)
+        .assert_finds(&["queue_rule_missing"]);
     clinic.run("target", &format!("iptables -A {rule}"));
+    clinic.examine_with(&absent).assert_finds(&[]);
     clinic.examine().assert_finds(&[]);
 
     let text = "OUTPUT -p tcp --sport 80 -j NFQUEUE --queue-num 99";
@@ -280,4 +294,220 @@ fn drop_witness(mut witness: tcpcopy_lab::Process) {
         .terminate(std::time::Duration::from_secs(20))
         .unwrap();
     assert!(output.status.success(), "{}", output.stderr);
+}
+
+#[test]
+fn an_assistant_that_looks_elsewhere() {
+    let Some(mut clinic) = assistant_mode() else {
+        return;
+    };
+    clinic.intercept = None;
+    let key = programs().key_file(&clinic.lab).unwrap();
+    let command = clinic.host("assistant").command(&programs().intercept);
+    let words = ["-i", "eth0", "-F", "tcp src port 81", "--key-file", &key];
+    let mut blind = command.args(words).spawn().unwrap();
+    blind.wait_listening(36524).unwrap();
+    clinic.intercept = Some(blind);
+    let verdict = clinic.examine();
+    verdict.assert_finds(&["intercept_blind"]);
+    verdict.assert_says("intercept -i eth0 -F 'tcp and src port 80'");
+}
+
+#[test]
+fn an_intercept_on_the_wrong_host() {
+    let Some(clinic) = target_mode() else { return };
+    let key = programs().key_file(&clinic.lab).unwrap();
+    let command = clinic.host("bystander").command(&programs().intercept);
+    let state = clinic.lab.path("wrong");
+    let words = ["--port", "80", "--key-file", &key, "--state-dir", &state];
+    let mut wrong = command.args(words).spawn().unwrap();
+    wrong.wait_listening(36524).unwrap();
+    let bystander = clinic.host("bystander").ipv4().to_string();
+    // The intercept on the target takes the answers of sessions it knows, and is not asked here.
+    clinic.run("target", "iptables -w -F OUTPUT");
+    let verdict = clinic.examine_with(&["-s", &bystander]);
+    verdict.assert_finds(&["replies_bypass_intercept"]);
+    verdict.assert_says("run intercept on 10.55.0.3");
+}
+
+#[test]
+fn this_host_s_own_firewall_and_connection_tracking() {
+    let Some(clinic) = target_mode() else { return };
+    let invalid = "OUTPUT -m conntrack --ctstate INVALID -j DROP";
+    let invalid = Rule::new(&clinic, "origin", "filter", invalid);
+    let verdict = clinic.examine();
+    verdict.assert_finds(&["conntrack"]);
+    verdict.assert_says("-t raw -I OUTPUT -p tcp -d 10.55.0.3 --dport 80 -j NOTRACK");
+    // What is advised helps.
+    let advice = "OUTPUT -p tcp -d 10.55.0.3 --dport 80 -j NOTRACK";
+    let advice = Rule::new(&clinic, "origin", "raw", advice);
+    clinic.examine().assert_finds(&[]);
+    advice.remove();
+    invalid.remove();
+
+    let text = "OUTPUT -p tcp ! -s 10.55.0.2 -j DROP";
+    let drop = Rule::new(&clinic, "origin", "filter", text);
+    clinic.examine().assert_finds(&["output_refused"]);
+    drop.remove();
+    clinic.examine().assert_finds(&[]);
+
+    let text = "POSTROUTING -p tcp -d 10.55.0.3 --dport 80 -j MASQUERADE";
+    let rewrite = Rule::new(&clinic, "origin", "nat", text);
+    clinic.examine().assert_finds(&["source_rewritten"]);
+    rewrite.remove();
+    clinic.examine().assert_finds(&[]);
+
+    clinic.run("origin", "ip route add unreachable 10.55.0.3/32");
+    let verdict = clinic.examine();
+    assert!(
+        verdict.findings().contains(&"tunnel_unreachable"),
+        "{verdict:#?}"
+    );
+}
+
+#[test]
+fn a_process_without_rights() {
+    let Some(clinic) = target_mode() else { return };
+    // Where a user without rights may run it.
+    let program = clinic.lab.path("tcpcopy");
+    let source = &programs().tcpcopy;
+    clinic.run("origin", &format!("install -m 755 {source} {program}"));
+    let words = clinic.words();
+    let words = ["--bounding-set=-net_raw", &program]
+        .into_iter()
+        .chain(words.iter().map(String::as_str));
+    let words: Vec<&str> = words.collect();
+    let verdict = clinic.ask("origin", "setpriv", &words);
+    verdict.assert_finds(&["capability_missing"]);
+    verdict.assert_says(&format!("setcap cap_net_raw+ep {program}"));
+}
+
+#[test]
+fn clients_that_are_not_where_they_are_looked_for() {
+    let Some(mut clinic) = target_mode() else {
+        return;
+    };
+    let verdict = clinic.examine_with(&["-i", "lo"]);
+    verdict.assert_finds(&["nothing_captured"]);
+    verdict.assert_says("capture there: -i eth0");
+    clinic.examine_with(&["-i", "any"]).assert_finds(&[]);
+    let verdict = clinic.examine_with(&["-F", "src host 10.55.2.1"]);
+    verdict.assert_finds(&["nothing_captured"]);
+    verdict.assert_says("change -F, or leave it out");
+    clinic
+        .examine_with(&["-F", "src host 10.55.1.1"])
+        .assert_finds(&[]);
+    let verdict = clinic.examine_with(&["-x", "10.55.9.9:80-10.55.0.3:80"]);
+    verdict.assert_finds(&["nothing_captured"]);
+    verdict.assert_says("clients talk to 10.55.0.2:80");
+    // No client is known then, and the path is sound for one that is named.
+    clinic.send_visitors_away();
+    let alone = ["--wait-s", "1"];
+    let verdict = clinic.examine_with(&alone);
+    verdict.assert_finds(&["nothing_captured"]);
+    verdict.assert_says("nor on any other device");
+    assert!(
+        verdict.report["hops"]
+            .to_string()
+            .contains("--probe-source")
+    );
+    let named = ["--wait-s", "1", "--probe-source", "10.55.1.7"];
+    let verdict = clinic.examine_with(&named);
+    verdict.assert_finds(&["nothing_captured"]);
+    assert!(verdict.report["hops"].to_string().contains("10.55.1.7"));
+    clinic.let_visitors_come();
+    clinic.examine().assert_finds(&[]);
+}
+
+#[test]
+fn without_a_known_client_an_assistant_s_route_is_not_judged() {
+    let Some(mut clinic) = assistant_mode() else {
+        return;
+    };
+    clinic.send_visitors_away();
+    let verdict = clinic.examine_with(&["--wait-s", "1"]);
+    verdict.assert_finds(&["nothing_captured"]);
+    let named = ["--wait-s", "1", "--probe-source", "10.55.1.7"];
+    clinic
+        .examine_with(&named)
+        .assert_finds(&["nothing_captured"]);
+}
+
+#[test]
+fn tunnels_that_do_not_come_about() {
+    let Some(mut clinic) = target_mode() else {
+        return;
+    };
+    let other = clinic.lab.path("other.key");
+    let script = format!(
+        "umask 077; {} --generate-key > {other}",
+        programs().intercept
+    );
+    let command = clinic.host("origin").command("sh").args(["-c", &script]);
+    command.run().unwrap();
+    let verdict = clinic.examine_with(&["--key-file", &other]);
+    verdict.assert_finds(&["tunnel_key"]);
+    verdict.assert_says("--generate-key");
+
+    let text = "INPUT -p tcp --dport 36524 -j DROP";
+    let drop = Rule::new(&clinic, "target", "filter", text);
+    let verdict = clinic.examine();
+    verdict.assert_finds(&["tunnel_unreachable"]);
+    verdict.assert_says("let TCP port 36524 in on 10.55.0.3");
+    drop.remove();
+    clinic.examine().assert_finds(&[]);
+
+    let mut intercept = clinic.intercept.take().unwrap();
+    let ended = intercept.terminate(std::time::Duration::from_secs(20));
+    assert!(ended.unwrap().status.success());
+    let verdict = clinic.examine();
+    verdict.assert_finds(&["no_intercept"]);
+    verdict.assert_says("start intercept there");
+}
+
+#[test]
+fn ordinary_connections() {
+    let Some(mut clinic) = target_mode() else {
+        return;
+    };
+    let sockets = |transfer: &str| {
+        let words = ["doctor", "--json", "--wait-s", "5", "-x", transfer];
+        clinic.ask("origin", &programs().tcpcopy, &words)
+    };
+    let transfer = "10.55.0.2:80-10.55.0.3:80";
+    sockets(transfer).assert_finds(&[]);
+    sockets("10.55.0.2:80-10.55.0.3:81").assert_finds(&["port_closed"]);
+    sockets("80-no-such-host.invalid:80").assert_finds(&["name_unresolved"]);
+    let text = "INPUT -p tcp --dport 80 -j DROP";
+    let drop = Rule::new(&clinic, "target", "filter", text);
+    sockets(transfer).assert_finds(&["target_silent"]);
+    drop.remove();
+    clinic.run("origin", "ip route add unreachable 10.55.0.3/32");
+    sockets(transfer).assert_finds(&["target_silent"]);
+    clinic.run("origin", "ip route del unreachable 10.55.0.3/32");
+    // Four files: the standard ones, and one for one of the two places looked at.
+    let limited = r#"ulimit -n 4; exec "$0" doctor --json --wait-s 5 -x "$1""#;
+    let words = ["-c", limited, &programs().tcpcopy, transfer];
+    let verdict = clinic.ask("origin", "sh", &words);
+    verdict.assert_finds(&["no_descriptor"]);
+    sockets(transfer).assert_finds(&[]);
+    clinic.stop_target();
+}
+
+#[test]
+fn people_read_what_programs_read() {
+    let Some(clinic) = target_mode() else { return };
+    let words = clinic.words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let command = clinic.host("origin").command(&programs().tcpcopy);
+    let words = words.into_iter().filter(|word| *word != "--json");
+    let output = command.args(words).run().unwrap();
+    let first = output.stdout.lines().next().unwrap();
+    assert!(first.starts_with("ok   rights"), "{}", output.stdout);
+    assert!(output.stdout.ends_with("no finding: the path works\n"));
+    // What could not be examined is no finding.
+    let nonsense = ["doctor", "--json", "-x", "nonsense"];
+    let verdict = clinic.ask("origin", &programs().tcpcopy, &nonsense);
+    assert_eq!(verdict.status, Some(2), "{verdict:#?}");
+    assert!(verdict.stderr.contains("hint: "), "{verdict:#?}");
 }

@@ -110,3 +110,13 @@ fn bodies_with_intercept_on_an_assistant() {
 fn bodies_at_one_per_cent_loss() {
     bodies_are_equal(Mode::Target, 1.0, scaled(100, 1_000));
 }
+
+#[test]
+fn bodies_over_sockets() {
+    bodies_are_equal(Mode::Socket, 0.0, scaled(300, 1_000));
+}
+
+#[test]
+fn bodies_over_sockets_at_one_per_cent_loss() {
+    bodies_are_equal(Mode::Socket, 1.0, scaled(100, 1_000));
+}

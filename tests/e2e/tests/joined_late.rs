@@ -12,9 +12,8 @@ use tcpcopy_lab::{Mode, Setup, Wrk, WrkReport, wait_until};
 const CONNECTIONS: u32 = 64;
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-#[test]
-fn connections_that_were_there_before_are_replayed() {
-    let Some(mut replay) = Replay::prepare(Setup::new(Mode::Target)) else {
+fn connections_that_were_there_before_are_replayed(mode: Mode) {
+    let Some(mut replay) = Replay::prepare(Setup::new(mode)) else {
         return;
     };
     // Starting tcpcopy takes a part of the load's time.
@@ -67,8 +66,17 @@ fn connections_that_were_there_before_are_replayed() {
 }
 
 #[test]
-fn with_the_option_o_they_are_left_alone() {
-    let setup = Setup::new(Mode::Target).with(["-O"]);
+fn connections_that_were_there_before_are_replayed_in_the_clients_names() {
+    connections_that_were_there_before_are_replayed(Mode::Target);
+}
+
+#[test]
+fn connections_that_were_there_before_are_replayed_over_sockets() {
+    connections_that_were_there_before_are_replayed(Mode::Socket);
+}
+
+fn with_the_option_o_they_are_left_alone(mode: Mode) {
+    let setup = Setup::new(mode).with(["-O"]);
     let Some(mut replay) = Replay::prepare(setup) else {
         return;
     };
@@ -104,4 +112,14 @@ fn with_the_option_o_they_are_left_alone() {
         .map(|r| r.path)
         .collect();
     assert_eq!(paths, ["/fresh"]);
+}
+
+#[test]
+fn with_the_option_o_they_are_left_alone_in_the_clients_names() {
+    with_the_option_o_they_are_left_alone(Mode::Target);
+}
+
+#[test]
+fn with_the_option_o_they_are_left_alone_over_sockets() {
+    with_the_option_o_they_are_left_alone(Mode::Socket);
 }

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use tcpcopy_e2e::{Replay, load_time, programs, scaled};
-use tcpcopy_lab::{Mode, PacketWatch, Process, Setup, Wrk, WrkReport, wait_until};
+use tcpcopy_lab::{Host, Mode, PacketWatch, Process, Setup, Wrk, WrkReport, wait_until};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long nothing may come after everything has ended: past the target's own retransmissions.
 fn silence() -> Duration {
-    Duration::from_secs(scaled(15, 60))
+    Duration::from_secs(scaled(8, 60))
 }
 
 /// Starts a client of the target itself, as no other test has.
@@ -138,7 +138,7 @@ fn intercept_fails_closed_comes_back_and_is_cleaned_up_after() {
         replay.target.request_count().unwrap() > 500
     })
     .unwrap();
-    replay.intercept.kill().unwrap();
+    replay.intercept().kill().unwrap();
     assert!(
         !target_answers(&replay),
         "a dead intercept must let nothing pass"
@@ -154,13 +154,13 @@ fn intercept_fails_closed_comes_back_and_is_cleaned_up_after() {
     assert_silence(&mut watch);
     replay.finish();
 
-    replay.intercept.kill().unwrap();
+    replay.intercept().kill().unwrap();
     assert!(
         !target_answers(&replay),
         "a dead intercept must let nothing pass"
     );
     let target = replay.lab.host("target");
-    let state = programs().state_dir(&replay.lab);
+    let state = programs().state_dir(&replay.lab, "target");
     target
         .command(&programs().intercept)
         .args(["--cleanup", "--state-dir", &state])
@@ -188,7 +188,7 @@ fn nothing_leaks_when_intercept_is_stopped_and_started_under_load() {
         .unwrap();
     };
     is_running(&replay, 500);
-    let stopped = replay.intercept.terminate(TIMEOUT).unwrap();
+    let stopped = replay.intercept().terminate(TIMEOUT).unwrap();
     assert!(stopped.status.success());
     assert!(target_answers(&replay), "its rules are gone");
     let before = replay.target.request_count().unwrap();
@@ -208,7 +208,7 @@ fn an_ordinary_end_of_intercept_takes_its_rules_away() {
     replay.finish_without_loss();
     assert!(
         replay
-            .intercept
+            .intercept()
             .terminate(TIMEOUT)
             .unwrap()
             .status
@@ -223,4 +223,53 @@ fn an_ordinary_end_of_intercept_takes_its_rules_away() {
         .unwrap()
         .stdout;
     assert!(!rules.contains("NFQUEUE"), "{rules}");
+}
+
+#[test]
+fn over_sockets_nothing_is_left_on_any_host() {
+    let Some(mut replay) = Replay::start(Setup::new(Mode::Socket)) else {
+        return;
+    };
+    let mut watch = watch(&replay);
+    let mut bystander = start_bystander(&replay, load_time());
+    replay.load(&Wrk::keep_alive(replay.server(), 32, load_time()).at_rate(1_000));
+    replay.load(&Wrk::short(replay.server(), 32, load_time() / 2));
+    let output = bystander.wait(TIMEOUT).unwrap();
+    assert_eq!(WrkReport::parse(&output.stdout).unwrap().errors, 0);
+    // An idle connection that is still open when the end comes.
+    let mut idle = replay.lab.host("client").command("bash");
+    idle = idle.args(["-c", "exec 3<>/dev/tcp/$0/80; exec sleep 600"]);
+    let _idle = idle.arg(replay.address("origin")).spawn().unwrap();
+    let (origin, target) = (replay.lab.host("origin"), replay.lab.host("target"));
+    wait_until("the idle connection", TIMEOUT, || {
+        sockets_between(origin, target).contains("ESTAB")
+    })
+    .unwrap();
+
+    let report = replay.finish();
+    report.assert_nothing_lost();
+    let (origin, target) = (replay.lab.host("origin"), replay.lab.host("target"));
+    for (host, other) in [(origin, target), (target, origin)] {
+        let sockets = sockets_between(host, other);
+        assert_eq!(sockets, "", "left on {}", host.name());
+        for program in ["iptables-save", "ip6tables-save"] {
+            let rules = host.command(program).run().unwrap().stdout;
+            assert!(!rules.contains("-A "), "{rules}");
+        }
+        let routes = host
+            .command("ip")
+            .args(["route", "show", "table", "all"])
+            .run();
+        assert!(!routes.unwrap().stdout.contains("via 10.55.0.4"));
+    }
+    assert_silence(&mut watch);
+    assert!(target_answers(&replay));
+}
+
+/// The TCP sockets of a host that are connected to another; what only waits for late packets does
+/// not count.
+fn sockets_between(host: &Host, other: &Host) -> String {
+    let list = ["-Htan", "state", "connected", "exclude", "time-wait", "dst"];
+    let ss = host.command("ss").args(list).arg(other.ipv4());
+    ss.run().unwrap().stdout
 }

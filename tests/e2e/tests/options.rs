@@ -9,9 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use tcpcopy_e2e::{Replay, load_time};
 use tcpcopy_lab::{Mode, Setup, Wrk};
 
-#[test]
-fn n_3_gives_three_times_the_requests() {
-    let setup = Setup::new(Mode::Target).with(["-n", "3"]);
+fn n_3_gives_three_times_the_requests(mode: Mode) {
+    let setup = Setup::new(mode).with(["-n", "3"]);
     let Some(mut replay) = Replay::start(setup) else {
         return;
     };
@@ -34,8 +33,17 @@ fn n_3_gives_three_times_the_requests() {
 }
 
 #[test]
-fn r_10_gives_a_tenth_of_the_connections() {
-    let setup = Setup::new(Mode::Target).with(["-r", "10"]);
+fn n_3_gives_three_times_the_requests_in_the_clients_names() {
+    n_3_gives_three_times_the_requests(Mode::Target);
+}
+
+#[test]
+fn n_3_gives_three_times_the_requests_over_sockets() {
+    n_3_gives_three_times_the_requests(Mode::Socket);
+}
+
+fn r_10_gives_a_tenth_of_the_connections(mode: Mode) {
+    let setup = Setup::new(mode).with(["-r", "10"]);
     let Some(mut replay) = Replay::start(setup) else {
         return;
     };
@@ -62,11 +70,28 @@ fn r_10_gives_a_tenth_of_the_connections() {
     assert_eq!(captured - left_out, delivered, "{report}");
 }
 
+#[test]
+fn r_10_gives_a_tenth_of_the_connections_in_the_clients_names() {
+    r_10_gives_a_tenth_of_the_connections(Mode::Target);
+}
+
+#[test]
+fn r_10_gives_a_tenth_of_the_connections_over_sockets() {
+    r_10_gives_a_tenth_of_the_connections(Mode::Socket);
+}
+
 /// Replays short and long connections of several clients with `-c pool` and returns the
 /// addresses that the target has seen.
-fn addresses_of_pool(pool: &str) -> Option<BTreeSet<IpAddr>> {
-    let setup = Setup::new(Mode::Target).with(["-c", pool]);
-    let mut replay = Replay::start(setup)?;
+fn addresses_of_pool(mode: Mode, pool: &str) -> Option<BTreeSet<IpAddr>> {
+    let setup = Setup::new(mode).with(["-c", pool]);
+    let mut replay = Replay::prepare(setup)?;
+    if mode == Mode::Socket {
+        for address in pool.split(',') {
+            let address = address.parse().expect("a pool of single addresses");
+            replay.lab.host("origin").add_address(address).unwrap();
+        }
+    }
+    replay.start_tcpcopy();
     let mut clients = vec!["client".to_owned()];
     for number in 2..=4 {
         let name = format!("client{number}");
@@ -111,7 +136,7 @@ fn addresses_of_pool(pool: &str) -> Option<BTreeSet<IpAddr>> {
 
 #[test]
 fn c_with_a_network_maps_clients_into_it_without_a_clash() {
-    let Some(addresses) = addresses_of_pool("10.77.3.0/24") else {
+    let Some(addresses) = addresses_of_pool(Mode::Target, "10.77.3.0/24") else {
         return;
     };
     for address in addresses {
@@ -129,7 +154,7 @@ fn c_with_a_network_maps_clients_into_it_without_a_clash() {
 
 #[test]
 fn c_with_the_old_form_and_a_list_maps_clients_without_a_clash() {
-    let Some(addresses) = addresses_of_pool("10.78.4.x,10.79.5.6") else {
+    let Some(addresses) = addresses_of_pool(Mode::Target, "10.78.4.x,10.79.5.6") else {
         return;
     };
     let other = IpAddr::V4(Ipv4Addr::new(10, 79, 5, 6));
@@ -137,4 +162,14 @@ fn c_with_the_old_form_and_a_list_maps_clients_without_a_clash() {
         let known = address == other || address.to_string().starts_with("10.78.4.");
         assert!(known, "{address}");
     }
+}
+
+#[test]
+fn c_over_sockets_takes_all_of_the_hosts_addresses() {
+    let pool = ["10.55.0.21", "10.55.0.22", "10.55.0.23"];
+    let Some(addresses) = addresses_of_pool(Mode::Socket, &pool.join(",")) else {
+        return;
+    };
+    let pool: BTreeSet<IpAddr> = pool.iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(addresses, pool);
 }

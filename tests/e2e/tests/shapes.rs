@@ -1,5 +1,5 @@
-//! Nothing is lost and nothing comes twice, whatever the shape of the load, where intercept runs
-//! and which IP version is spoken.
+//! Nothing is lost and nothing comes twice, whatever the shape of the load, the way to the target,
+//! the place of intercept and the IP version.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
@@ -90,4 +90,34 @@ fn saturating_ipv6_load_with_intercept_on_an_assistant() {
 #[test]
 fn short_ipv6_connections_with_intercept_on_an_assistant() {
     nothing_is_lost(Setup::new(Mode::Assistant).over_ipv6(), Shape::Short);
+}
+
+#[test]
+fn moderate_load_over_sockets() {
+    nothing_is_lost(Setup::new(Mode::Socket), Shape::Moderate);
+}
+
+#[test]
+fn moderate_ipv6_load_over_sockets() {
+    nothing_is_lost(Setup::new(Mode::Socket).over_ipv6(), Shape::Moderate);
+}
+
+#[test]
+fn saturating_load_over_sockets() {
+    nothing_is_lost(Setup::new(Mode::Socket), Shape::Saturating);
+}
+
+#[test]
+fn saturating_ipv6_load_over_sockets() {
+    nothing_is_lost(Setup::new(Mode::Socket).over_ipv6(), Shape::Saturating);
+}
+
+#[test]
+fn short_connections_over_sockets() {
+    nothing_is_lost(Setup::new(Mode::Socket), Shape::Short);
+}
+
+#[test]
+fn short_ipv6_connections_over_sockets() {
+    nothing_is_lost(Setup::new(Mode::Socket).over_ipv6(), Shape::Short);
 }

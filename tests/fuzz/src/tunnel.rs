@@ -170,6 +170,7 @@ fn diagnosis(probe: Probe) -> Diagnosis {
         forwards: true,
         passlisted: true,
         watching: true,
+        routes_back: true,
         tcp: TargetState::Connected,
         reverse_path: ReversePath::Accepts,
         rp_filter: 2,

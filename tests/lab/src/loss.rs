@@ -19,6 +19,22 @@ impl Host {
         self.drop_at("OUTPUT", percent, matching)
     }
 
+    /// How many packets were lost by what was asked for here so far.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`](crate::LabError::Failed) when the packet filter does not tell.
+    pub fn lost_packets(&self) -> Result<u64> {
+        let mut lost = 0;
+        for program in ["iptables", "ip6tables"] {
+            let list = ["-t", "raw", "-L", "-v", "-n", "-x"];
+            let text = self.command(program).args(list).run()?.stdout;
+            let rules = text.lines().filter(|line| line.contains(" DROP "));
+            let packets = |rule: &str| rule.split_whitespace().next()?.parse::<u64>().ok();
+            lost += rules.filter_map(packets).sum::<u64>();
+        }
+        Ok(lost)
+    }
+
     /// Ends all loss on this host.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! A real nginx on a host.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -16,6 +18,9 @@ pub struct NginxConfig {
     pub ports: Vec<u16>,
     /// The answer to `/`.
     pub body: String,
+    /// Whether connections begin with a PROXY protocol header, whose client is then taken for the
+    /// real one.
+    pub is_proxied: bool,
 }
 
 impl Default for NginxConfig {
@@ -23,13 +28,14 @@ impl Default for NginxConfig {
         Self {
             ports: vec![80],
             body: "hello from the lab\n".to_owned(),
+            is_proxied: false,
         }
     }
 }
 
 /// A running nginx; it ends when this value is dropped.
 ///
-/// It serves `/` (a short text) and `/size/0`, `/size/100`, `/size/10000`, `/size/1000000` and
+/// It serves `/` (a short text), `/r/...` (the path, also for a POST) and `/size/0`, `/size/100`, `/size/10000`, `/size/1000000` and
 /// `/size/8388608` (files), and logs each request before it counts as answered.
 #[derive(Debug)]
 pub struct Nginx {
@@ -50,6 +56,8 @@ pub struct Request {
     pub connection: u64,
     /// The status of the answer.
     pub status: u16,
+    /// When it was answered, since 1970; nginx tells milliseconds.
+    pub at: Duration,
     /// The path asked for.
     pub path: String,
 }
@@ -113,6 +121,24 @@ impl Nginx {
         Ok(lines.lines().filter_map(Request::parse).collect())
     }
 
+    /// The paths that were asked for on each connection, in order; the connections are sorted, so
+    /// that two servers with the same conversations return the same.
+    ///
+    /// # Errors
+    /// As [`request_count`](Self::request_count).
+    pub fn conversations(&self) -> Result<Vec<Vec<String>>> {
+        let mut conversations: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for request in self.requests()? {
+            conversations
+                .entry(request.connection)
+                .or_default()
+                .push(request.path);
+        }
+        let mut conversations: Vec<_> = conversations.into_values().collect();
+        conversations.sort_unstable();
+        Ok(conversations)
+    }
+
     /// How many connections have carried at least one request.
     ///
     /// # Errors
@@ -154,11 +180,21 @@ impl Nginx {
 impl NginxConfig {
     /// The text of nginx.conf, with all paths under `dir`.
     fn text(&self, dir: &str) -> String {
+        let (proxied, real_client) = if self.is_proxied {
+            let from_anyone = "set_real_ip_from 0.0.0.0/0; set_real_ip_from ::/0;";
+            (
+                " proxy_protocol",
+                format!("{from_anyone} real_ip_header proxy_protocol;"),
+            )
+        } else {
+            ("", String::new())
+        };
         let listen: String = self
             .ports
             .iter()
             .map(|port| {
-                format!("listen {port} backlog=65535; listen [::]:{port} backlog=65535;\n        ")
+                let options = format!("backlog=65535{proxied};");
+                format!("listen {port} {options} listen [::]:{port} {options}\n        ")
             })
             .collect();
         let body = self
@@ -174,7 +210,7 @@ pid {dir}/nginx.pid;
 error_log {dir}/error.log warn;
 events {{ worker_connections 16384; multi_accept on; }}
 http {{
-    log_format lab '$remote_addr $remote_port $connection $status $request_uri';
+    log_format lab '$remote_addr $remote_port $connection $status $msec $request_uri';
     access_log {dir}/access.log lab;
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
@@ -187,8 +223,10 @@ http {{
     sendfile on;
     tcp_nopush on;
     server {{
-        {listen}root {dir};
+        {listen}{real_client}
+        root {dir};
         location = / {{ return 200 "{body}"; }}
+        location /r/ {{ return 200 "$request_uri\n"; }}
         location /size/ {{ default_type application/octet-stream; }}
     }}
 }}
@@ -205,6 +243,7 @@ impl Request {
             port: words.next()?.parse().ok()?,
             connection: words.next()?.parse().ok()?,
             status: words.next()?.parse().ok()?,
+            at: Duration::from_millis(words.next()?.replace('.', "").parse().ok()?),
             path: words.next()?.to_owned(),
         })
     }
@@ -223,12 +262,13 @@ mod tests {
 
     #[test]
     fn a_log_line_is_read() {
-        let request = Request::parse("fd55::1 4711 3 200 /size/100").unwrap();
+        let request = Request::parse("fd55::1 4711 3 200 17.025 /size/100").unwrap();
         assert_eq!(request.client, "fd55::1".parse::<IpAddr>().unwrap());
         assert_eq!(
             (request.port, request.connection, request.status),
             (4711, 3, 200)
         );
+        assert_eq!(request.at, Duration::from_millis(17_025));
         assert_eq!(request.path, "/size/100");
         assert_eq!(Request::parse("nonsense"), None);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Host, Lab, LabError, Process, Report, Result, wait_until};
+use crate::{Command, Host, Lab, LabError, Process, Report, Result, wait_until};
 
 /// The port of the tunnel between tcpcopy and intercept.
 const TUNNEL_PORT: u16 = 36524;
@@ -19,20 +19,24 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long tcpcopy may take to end after SIGTERM.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where intercept runs.
+/// How the copy reaches a target, and where intercept runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// On the target, with NFQUEUE.
+    /// Packets in the clients' names; intercept on the target, with NFQUEUE.
     Target,
-    /// On the assistant, behind a route.
+    /// Packets in the clients' names; intercept on the assistant, behind a route.
     Assistant,
+    /// Connections of the kernel on the origin; no intercept anywhere.
+    Socket,
 }
 
 /// What is replayed, and how.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Where intercept runs.
+    /// How, and where intercept runs.
     pub mode: Mode,
+    /// The hosts that get the copy, each of them all of it.
+    pub targets: Vec<String>,
     /// Whether clients, servers and the mapping speak IPv6.
     pub ipv6: bool,
     /// The port that is replayed, on the origin as on the target.
@@ -46,10 +50,19 @@ impl Setup {
     pub fn new(mode: Mode) -> Self {
         Self {
             mode,
+            targets: vec!["target".to_owned()],
             ipv6: false,
             port: 80,
             tcpcopy: Vec::new(),
         }
+    }
+
+    /// The same towards other hosts than `target` alone.
+    ///
+    /// With several, `mode` can't be [`Mode::Assistant`].
+    pub fn towards<const N: usize>(self, targets: [&str; N]) -> Self {
+        let targets = targets.map(str::to_owned).into();
+        Self { targets, ..self }
     }
 
     /// The same over IPv6.
@@ -101,32 +114,56 @@ impl Programs {
         })
     }
 
-    /// Starts intercept where `setup` wants it and waits until tcpcopy can connect.
+    /// The same programs where every user of the machine may run them: copied into the lab.
     ///
     /// # Errors
-    /// [`LabError::Failed`] with its own words when it ends instead.
-    pub fn start_intercept(&self, lab: &Lab, setup: &Setup) -> Result<Process> {
-        let key = self.key_file(lab)?;
-        let command = match setup.mode {
-            Mode::Target => lab
-                .host("target")
-                .command(&self.intercept)
-                .args(["--port", &setup.port.to_string()])
-                .args(["--state-dir", &self.state_dir(lab)]),
-            Mode::Assistant => lab.host("assistant").command(&self.intercept).args([
-                "-i",
-                "eth0",
-                "-F",
-                &format!("tcp src port {}", setup.port),
-            ]),
+    /// [`LabError::Failed`] when there is no room.
+    pub fn for_every_user(&self, lab: &Lab) -> Result<Self> {
+        let copy = |program: &str, name: &str| {
+            let path = lab.path(name);
+            let install = lab.host("client").command("install");
+            install.args(["-m", "755", program, &path]).run()?;
+            Ok::<_, LabError>(path)
         };
-        let mut process = command.args(["--key-file", &key]).spawn()?;
-        process.wait_listening(TUNNEL_PORT)?;
-        Ok(process)
+        Ok(Self {
+            tcpcopy: copy(&self.tcpcopy, "tcpcopy")?,
+            intercept: copy(&self.intercept, "intercept")?,
+        })
     }
 
-    /// Starts tcpcopy on `origin` towards the lab's target and waits until it captures; its
-    /// report will be the file `report` of the lab.
+    /// Starts intercept wherever `setup` wants one and waits until tcpcopy can connect.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] with its own words when one ends instead.
+    pub fn start_intercepts(&self, lab: &Lab, setup: &Setup) -> Result<Vec<Process>> {
+        let port = setup.port;
+        let commands = match setup.mode {
+            Mode::Target => {
+                let on = |name: &String| {
+                    let state_dir = self.state_dir(lab, name);
+                    let command = lab.host(name).command(&self.intercept);
+                    command.args(["--port", &port.to_string(), "--state-dir", &state_dir])
+                };
+                setup.targets.iter().map(on).collect()
+            }
+            Mode::Assistant => {
+                let command = lab.host("assistant").command(&self.intercept);
+                let filter = format!("tcp src port {port}");
+                vec![command.args(["-i", "eth0", "-F", &filter])]
+            }
+            Mode::Socket => Vec::new(),
+        };
+        let key = self.key_file(lab)?;
+        let start = |command: Command| {
+            let mut process = command.args(["--key-file", &key]).spawn()?;
+            process.wait_listening(TUNNEL_PORT)?;
+            Ok(process)
+        };
+        commands.into_iter().map(start).collect()
+    }
+
+    /// Starts tcpcopy on `origin` towards the targets and waits until it captures; its report will
+    /// be the file `report` of the lab.
     ///
     /// # Errors
     /// [`LabError::Failed`] with its own words when it ends instead.
@@ -137,23 +174,30 @@ impl Programs {
         setup: &Setup,
         report: &str,
     ) -> Result<Process> {
-        let target = lab.host("target");
-        let intercept = match setup.mode {
-            Mode::Target => target,
-            Mode::Assistant => lab.host("assistant"),
-        };
-        let transfer = format!("{}-{}", setup.server(origin), setup.server(target));
-        let mut process = origin
+        let from = setup.server(origin);
+        let to = |target: &String| format!("{from}-{}", setup.server(lab.host(target)));
+        let transfers: Vec<_> = setup.targets.iter().map(to).collect();
+        let captured = ["-x", &transfers.join(","), "-i", "eth0"].map(str::to_owned);
+        let arguments = [&captured[..], &self.upstream(lab, setup)?, &setup.tcpcopy].concat();
+        self.start_tcpcopy_with(lab, origin, &arguments, report)
+    }
+
+    /// Starts tcpcopy on `host` with these arguments and waits until it captures; its report will
+    /// be the file `report` of the lab.
+    ///
+    /// # Errors
+    /// As [`start_tcpcopy`](Self::start_tcpcopy).
+    pub fn start_tcpcopy_with<T: ToString>(
+        &self,
+        lab: &Lab,
+        host: &Host,
+        arguments: &[T],
+        report: &str,
+    ) -> Result<Process> {
+        let mut process = host
             .command(&self.tcpcopy)
-            .args(["-x", &transfer, "-i", "eth0"])
-            .args(["-s", &format!("{}:{TUNNEL_PORT}", intercept.ipv4())])
-            .args([
-                "--key-file",
-                &self.key_file(lab)?,
-                "--report",
-                &lab.path(report),
-            ])
-            .args(&setup.tcpcopy)
+            .args(arguments.iter().map(ToString::to_string))
+            .args(["--report", &lab.path(report)])
             .spawn()?;
         // tcpcopy says so once its tunnel is up and its rings capture.
         wait_until("tcpcopy to be ready", READY_TIMEOUT, || {
@@ -162,6 +206,20 @@ impl Programs {
         // An error when it has ended.
         process.pid()?;
         Ok(process)
+    }
+
+    /// The options that tell tcpcopy how the copy travels.
+    fn upstream(&self, lab: &Lab, setup: &Setup) -> Result<Vec<String>> {
+        let at = |host: &str| format!("{}:{TUNNEL_PORT}", lab.host(host).ipv4());
+        let upstream = match (setup.mode, &setup.targets[..]) {
+            (Mode::Socket, _) => return Ok(["--upstream", "socket"].map(str::to_owned).into()),
+            (Mode::Assistant, _) => ["-s".to_owned(), at("assistant")],
+            (Mode::Target, [target]) => ["-s".to_owned(), at(target)],
+            // One intercept for each target is expected at its address.
+            (Mode::Target, _) => ["--upstream", "raw"].map(str::to_owned),
+        };
+        let key = ["--key-file".to_owned(), self.key_file(lab)?];
+        Ok([upstream, key].concat())
     }
 
     /// Ends tcpcopy with SIGTERM and reads its report, the file `report` of the lab.
@@ -176,9 +234,9 @@ impl Programs {
         Report::parse(&lab.read(report)?)
     }
 
-    /// The directory in which intercept on the target keeps what outlives it.
-    pub fn state_dir(&self, lab: &Lab) -> String {
-        lab.path("intercept-state")
+    /// The directory in which intercept on this target keeps what outlives it.
+    pub fn state_dir(&self, lab: &Lab, target: &str) -> String {
+        lab.path(&format!("intercept-state-{target}"))
     }
 
     /// Makes the key that both programs share, once a lab, and returns its path.

@@ -28,16 +28,24 @@ impl Report {
     }
 
     /// The count `name` in `section`, such as `captured` in `requests`; a dot in the section
-    /// leads deeper.
+    /// leads deeper, and a number is a place in a list, as in `targets.0.requests`.
     ///
     /// # Panics
     /// When the report has no such count.
     pub fn count(&self, section: &str, name: &str) -> u64 {
-        let path = section.split('.').chain([name]);
-        let value = path.fold(&self.0, |value, key| &value[key]);
-        value
+        let value = self.section(section);
+        value[name]
             .as_u64()
             .unwrap_or_else(|| panic!("no {section}.{name} in the report:\n{self}"))
+    }
+
+    /// The figure `name` in `section`, which may be a fraction.
+    ///
+    /// # Panics
+    /// When the report has no such figure.
+    pub fn figure(&self, section: &str, name: &str) -> f64 {
+        let value = self.section(section)[name].as_f64();
+        value.unwrap_or_else(|| panic!("no {section}.{name} in the report:\n{self}"))
     }
 
     /// How many of `section` (`connections`, `requests` or `bytes`) were dropped for `reason`.
@@ -54,25 +62,56 @@ impl Report {
     /// # Panics
     /// When the report has no such account.
     pub fn difference(&self, section: &str) -> i128 {
-        let reasons = self.0[section]["dropped_by_reason"].as_object();
+        let reasons = self.section(section)["dropped_by_reason"].as_object();
         let reasons = reasons.unwrap_or_else(|| panic!("no reasons of {section}:\n{self}"));
         let dropped: u64 = reasons.values().filter_map(Value::as_u64).sum();
         let ended = self.count(section, "delivered") + dropped;
         i128::from(self.count(section, "captured")) - i128::from(ended)
     }
 
-    /// Asserts that everything captured ended in exactly one place.
+    /// Asserts that everything captured ended in exactly one place, in sum and for each target.
     ///
     /// # Panics
     /// When an account does not come out even.
     pub fn assert_balanced(&self) {
-        for section in ACCOUNTS {
+        let of_targets = (0..self.target_count())
+            .flat_map(|target| ACCOUNTS.map(|account| format!("targets.{target}.{account}")));
+        for section in ACCOUNTS.map(str::to_owned).into_iter().chain(of_targets) {
             assert_eq!(
-                self.difference(section),
+                self.difference(&section),
                 0,
                 "{section} do not come out even:\n{self}"
             );
         }
+    }
+
+    /// How many targets have a column of their own.
+    pub fn target_count(&self) -> usize {
+        self.0["targets"].as_array().map_or(0, Vec::len)
+    }
+
+    /// Asserts that nothing at all was lost of what one target was to get.
+    ///
+    /// # Panics
+    /// When something was, with the whole report.
+    pub fn assert_nothing_lost_at(&self, target: usize) {
+        for account in ACCOUNTS {
+            let section = format!("targets.{target}.{account}");
+            let captured = self.count(&section, "captured");
+            assert_eq!(
+                captured,
+                self.count(&section, "delivered"),
+                "{section} lost:\n{self}"
+            );
+        }
+    }
+
+    fn section(&self, path: &str) -> &Value {
+        path.split('.')
+            .fold(&self.0, |value, key| match key.parse::<usize>() {
+                Ok(place) => &value[place],
+                Err(_) => &value[key],
+            })
     }
 
     /// Asserts that nothing at all was lost.

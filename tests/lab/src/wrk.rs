@@ -23,6 +23,9 @@ pub struct Wrk {
     pub close: bool,
     /// Requests a second in all, or as fast as it goes.
     pub rate: Option<u32>,
+    /// Whether each request has a path of its own (and `path` counts for nothing), and every
+    /// fourth a body.
+    pub varied: bool,
 }
 
 impl Wrk {
@@ -36,6 +39,7 @@ impl Wrk {
             duration,
             close: false,
             rate: None,
+            varied: false,
         }
     }
 
@@ -51,6 +55,15 @@ impl Wrk {
     pub fn at_rate(self, rate: u32) -> Self {
         Self {
             rate: Some(rate),
+            ..self
+        }
+    }
+
+    /// Makes no two requests the same: paths are `/r/LOAD/NUMBER`, and every fourth request is a
+    /// POST with a body of up to 3 kB.
+    pub fn varied(self) -> Self {
+        Self {
+            varied: true,
             ..self
         }
     }
@@ -98,8 +111,9 @@ impl Wrk {
     }
 
     fn command(&self, host: &Host) -> Result<Command> {
-        let script = self.script();
-        let name = format!("wrk-{}.lua", host.shared().next_number());
+        let number = host.shared().next_number();
+        let script = self.script(number);
+        let name = format!("wrk-{number}.lua");
         let script = host.shared().write(&name, script.as_bytes())?;
         Ok(host
             .command("wrk")
@@ -110,7 +124,7 @@ impl Wrk {
     }
 
     /// The Lua script that makes wrk send what this load asks for.
-    fn script(&self) -> String {
+    fn script(&self, number: u32) -> String {
         let close = if self.close {
             "wrk.headers[\"Connection\"] = \"close\"\n"
         } else {
@@ -124,9 +138,22 @@ impl Wrk {
             }
             None => String::new(),
         };
+        let requests = if self.varied {
+            format!(
+                "local n = 0\n\
+                 function request()\n  n = n + 1\n  local path = \"/r/{number}/\" .. n\n\
+                 if n % 4 > 0 then return wrk.format(\"GET\", path) end\n\
+                 local letter = string.char(97 + n % 26)\n\
+                 local body = string.rep(letter, 1 + (n * 37) % 3000)\n\
+                 return wrk.format(\"POST\", path, nil, body)\nend\n"
+            )
+        } else {
+            String::new()
+        };
         // A load that sees errors is no load: they are shown where the counts are.
         close.to_owned()
             + &delay
+            + &requests
             + "function done(summary, latency, requests)\n\
                local e = summary.errors\n\
                io.write(string.format(\"lab requests=%d errors=%d\\n\", summary.requests,\n\

@@ -50,7 +50,8 @@ struct Cost {
     wrk_us: f64,
 }
 
-/// Measures every shape of load with intercept at both places and prints a table.
+/// Measures every shape of load with intercept at both places, and over sockets without one, and
+/// prints a table.
 pub(crate) fn run(seconds: u64) -> Result<()> {
     let programs = machine::programs()?;
     println!("processor time per request in us, and as a multiple of wrk's\n");
@@ -65,7 +66,12 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
         "tcpcopy/wrk",
         "intercept/wrk"
     );
-    for (place, mode) in [("target", Mode::Target), ("assistant", Mode::Assistant)] {
+    let places = [
+        ("target", Mode::Target),
+        ("assistant", Mode::Assistant),
+        ("none", Mode::Socket),
+    ];
+    for (place, mode) in places {
         for shape in &SHAPES {
             let cost = measure(&programs, mode, shape, Duration::from_secs(seconds))?;
             println!(
@@ -91,7 +97,7 @@ fn measure(programs: &Programs, mode: Mode, shape: &Shape, duration: Duration) -
     if mode == Mode::Assistant {
         lab.route_clients_via_assistant()?;
     }
-    let mut intercept = programs.start_intercept(&lab, &setup)?;
+    let mut intercepts = programs.start_intercepts(&lab, &setup)?;
     let mut tcpcopy = programs.start_tcpcopy(&lab, lab.host("origin"), &setup, "report.json")?;
     let load = |server| Wrk {
         close: shape.close,
@@ -99,7 +105,7 @@ fn measure(programs: &Programs, mode: Mode, shape: &Shape, duration: Duration) -
         ..Wrk::keep_alive(server, shape.connections, duration)
     };
 
-    let before = (cpu(&mut tcpcopy)?, cpu(&mut intercept)?);
+    let before = (cpu(&mut tcpcopy)?, cpu_of_all(&mut intercepts)?);
     load(origin.ipv4()).run(lab.host("client"))?;
     let requests = origin.request_count()?;
     let equal = || target.request_count().is_ok_and(|count| count == requests);
@@ -111,9 +117,11 @@ fn measure(programs: &Programs, mode: Mode, shape: &Shape, duration: Duration) -
             shape.name
         )
     })?;
-    let after = (cpu(&mut tcpcopy)?, cpu(&mut intercept)?);
+    let after = (cpu(&mut tcpcopy)?, cpu_of_all(&mut intercepts)?);
     Programs::finish_tcpcopy(&lab, tcpcopy, "report.json")?;
-    intercept.terminate(CATCH_UP_TIMEOUT)?;
+    for intercept in &mut intercepts {
+        intercept.terminate(CATCH_UP_TIMEOUT)?;
+    }
 
     // The bystander's answers take the direct way also where the clients' go to the assistant.
     let (direct, wrk) = load(target.ipv4()).run_measured(lab.host("bystander"))?;
@@ -127,6 +135,10 @@ fn measure(programs: &Programs, mode: Mode, shape: &Shape, duration: Duration) -
 
 fn cpu(process: &mut Process) -> Result<Duration> {
     Ok(process.usage()?.cpu)
+}
+
+fn cpu_of_all(processes: &mut [Process]) -> Result<Duration> {
+    processes.iter_mut().map(cpu).sum()
 }
 
 fn per_request(cpu: Duration, requests: u64) -> f64 {

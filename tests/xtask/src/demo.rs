@@ -14,21 +14,30 @@ use crate::machine;
 /// How long the load lasts.
 const LOAD: Duration = Duration::from_secs(5);
 
+/// How long the load over sockets lasts.
+const SHORT_LOAD: Duration = Duration::from_secs(2);
+
 /// How long the target may take to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
-/// Shows a whole replay and checks what it claims.
+/// Shows a whole replay in the clients' names and a small one over sockets, and checks what it
+/// claims.
 pub(crate) fn run() -> Result<()> {
     let programs = machine::programs()?;
+    in_the_clients_names(&programs)?;
+    over_sockets(&programs)
+}
+
+fn in_the_clients_names(programs: &Programs) -> Result<()> {
     let setup = Setup::new(Mode::Target);
     println!("1. a private network: client, origin, target and two more, nothing of it outside");
     let lab = Lab::new()?;
     let servers = Servers::start(&lab)?;
     println!("3. on the target: intercept --port 80, which catches the answers to the replay");
-    let mut intercept = programs.start_intercept(&lab, &setup)?;
+    let intercepts = programs.start_intercepts(&lab, &setup)?;
     let transfer = format!("{}-{}", servers.origin.ipv4(), servers.target.ipv4());
     println!("4. on the origin: tcpcopy -x {transfer}, which captures and replays");
     let tcpcopy = programs.start_tcpcopy(&lab, lab.host("origin"), &setup, REPORT)?;
@@ -38,7 +47,9 @@ pub(crate) fn run() -> Result<()> {
     let caught_up = servers.wait_until_equal();
     println!("7. SIGTERM to tcpcopy: it delivers what it has and prints the balance");
     let report = Programs::finish_tcpcopy(&lab, tcpcopy, REPORT)?;
-    intercept.terminate(CATCH_UP_TIMEOUT)?;
+    for mut intercept in intercepts {
+        intercept.terminate(CATCH_UP_TIMEOUT)?;
+    }
 
     show_balance(&report)?;
     servers.show_counts()?;
@@ -54,10 +65,49 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// What needs nothing but one host.
+fn over_sockets(programs: &Programs) -> Result<()> {
+    println!("\n8. where nothing can catch answers: origin and target on one host, no intercept");
+    let lab = Lab::new()?;
+    let host = lab.host("origin");
+    let serve = |port| {
+        let ports = vec![port];
+        let config = NginxConfig {
+            ports,
+            ..NginxConfig::default()
+        };
+        Nginx::start(host, &config)
+    };
+    let servers = Servers {
+        origin: serve(8080)?,
+        target: serve(9090)?,
+        direct: 0,
+    };
+    let transfer = "8080-127.0.0.1:9090";
+    println!("9. on that host: tcpcopy -x {transfer}, which makes connections of its own");
+    let tcpcopy = programs.start_tcpcopy_with(&lab, host, &["-x", transfer], REPORT)?;
+    println!(
+        "10. on the client: wrk as before, for {} s",
+        SHORT_LOAD.as_secs()
+    );
+    let load = Wrk::keep_alive(servers.origin.ipv4(), 32, SHORT_LOAD);
+    let load = load.at_rate(2_000).run(lab.host("client"))?;
+    claim(load.errors == 0, || {
+        "the origin's own clients were disturbed".to_owned()
+    })?;
+    let caught_up = servers.wait_until_equal();
+    show_balance(&Programs::finish_tcpcopy(&lab, tcpcopy, REPORT)?)?;
+    servers.show_counts()?;
+    caught_up?;
+    Ok(())
+}
+
 /// The two servers.
 struct Servers {
     origin: Nginx,
     target: Nginx,
+    /// How many requests come to the target from its own clients.
+    direct: u64,
 }
 
 impl Servers {
@@ -72,6 +122,7 @@ impl Servers {
         Ok(Self {
             origin: Nginx::start(origin, &config)?,
             target: Nginx::start(target, &config)?,
+            direct: 1,
         })
     }
 
@@ -111,18 +162,21 @@ impl Servers {
         wait_until("the target to have all requests", CATCH_UP_TIMEOUT, equal)
     }
 
-    /// The requests of the origin and those that were replayed: all but the direct one.
+    /// The requests of the origin and those that were replayed: all but the direct ones.
     fn counts(&self) -> Result<(u64, u64)> {
         Ok((
             self.origin.request_count()?,
-            self.target.request_count()?.saturating_sub(1),
+            self.target.request_count()?.saturating_sub(self.direct),
         ))
     }
 
     fn show_counts(&self) -> Result<()> {
         let (origin, target) = self.counts()?;
         println!("\n   nginx on the origin counts {origin} requests");
-        println!("   nginx on the target counts {target}, and the one that was asked directly");
+        println!(
+            "   nginx on the target counts {target}, and {} asked directly",
+            self.direct
+        );
         claim(origin == target, || "the two counts differ".to_owned())
     }
 }

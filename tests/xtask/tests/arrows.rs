@@ -13,7 +13,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate and the crates of this workspace that it may know.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("tcpcopy-packet", &[]),
     ("tcpcopy-engine", &["tcpcopy-packet"]),
     ("tcpcopy-net", &[]),
@@ -23,11 +23,16 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         &["intercept-lib", "tcpcopy-net", "tcpcopy-packet"],
     ),
     (
+        "tcpcopy-host",
+        &["tcpcopy-engine", "tcpcopy-packet", "tcpcopy-plugin-api"],
+    ),
+    (
         "tcpcopy",
         &[
             "intercept-lib",
             "tcpcopy-doctor",
             "tcpcopy-engine",
+            "tcpcopy-host",
             "tcpcopy-net",
             "tcpcopy-packet",
         ],
@@ -64,7 +69,12 @@ const ALLOWED_IN_TESTS: [(&str, &str); 1] = [("intercept", "tcpcopy-lab")];
 const KNOWN_TO_PLUGINS: [&str; 1] = ["tcpcopy-plugin-api"];
 
 /// The crates that may hold unsafe code, each block with its reason.
-const UNSAFE_ALLOWED: [&str; 3] = ["tcpcopy-net", "intercept", "tcpcopy-plugin-api"];
+const UNSAFE_ALLOWED: [&str; 4] = [
+    "tcpcopy-net",
+    "intercept",
+    "tcpcopy-plugin-api",
+    "tcpcopy-host",
+];
 
 fn packages() -> Vec<Value> {
     let cargo = env::var("CARGO").unwrap();

@@ -18,10 +18,19 @@ pub enum Back {
         /// The client, if intercept's passlist (`-x`) has it.
         passlisted: Option<IpAddr>,
     },
+    /// Nobody takes packets from the queue that the target's rule names.
+    QueueUnserved {
+        /// The queue.
+        queue: u16,
+        /// The queues that are served.
+        served: Vec<u16>,
+    },
     /// The target's TCP answered, and the answer neither left nor came to intercept.
     AnswerSwallowed {
         /// The target.
         target: Endpoint,
+        /// The client, if the answer may also wait for the next hop towards it.
+        waits_for: Option<IpAddr>,
     },
     /// The target's answers go another way than to intercept.
     BypassIntercept {
@@ -69,6 +78,7 @@ impl Back {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::QueueRuleMissing { .. } => "queue_rule_missing",
+            Self::QueueUnserved { .. } => "queue_unserved",
             Self::AnswerSwallowed { .. } => "answer_swallowed",
             Self::BypassIntercept { .. } => "replies_bypass_intercept",
             Self::InterceptBlind { .. } => "intercept_blind",
@@ -94,10 +104,20 @@ impl Back {
             } => format!(
                 "the answer of {target} left by {device}: {client} is on intercept's passlist (-x)"
             ),
-            Self::AnswerSwallowed { target } => format!(
-                "{target} took the connection, and its answer neither left the target nor came to \
-                 intercept: a rule in the target's OUTPUT drops it, or queues it for nobody"
-            ),
+            Self::QueueUnserved { queue, served } => {
+                format!("nobody takes packets from queue {queue}; queues in use: {served:?}")
+            }
+            Self::AnswerSwallowed { target, waits_for } => {
+                let or_waits = match waits_for {
+                    None => String::new(),
+                    Some(client) => format!(", or the next hop towards {client} is not there"),
+                };
+                format!(
+                    "{target} took the connection, and its answer neither left the target nor came \
+                     to intercept: a rule in the target's OUTPUT drops it, or queues it for \
+                     nobody{or_waits}"
+                )
+            }
             Self::BypassIntercept {
                 target,
                 source,
@@ -148,11 +168,20 @@ impl Back {
                 iptables(target.address),
                 port = target.port
             ),
-            Self::AnswerSwallowed { target } => format!(
-                "on the target: {} -vnL OUTPUT, and compare the rule's queue number with those in \
-                 /proc/net/netfilter/nfnetlink_queue and with intercept's --queue",
-                iptables(target.address)
-            ),
+            Self::QueueUnserved { queue, .. } => {
+                format!("start intercept with --queue {queue}, or correct the rule's --queue-num")
+            }
+            Self::AnswerSwallowed { target, waits_for } => {
+                let next_hop = match waits_for {
+                    None => String::new(),
+                    Some(client) => format!("; ip route get {client}"),
+                };
+                format!(
+                    "on the target: {} -vnL OUTPUT, and compare the rule's queue number with those \
+                     in /proc/net/netfilter/nfnetlink_queue and with intercept's --queue{next_hop}",
+                    iptables(target.address)
+                )
+            }
             Self::BypassIntercept {
                 via: Some(via),
                 source,

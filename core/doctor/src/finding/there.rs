@@ -20,6 +20,13 @@ pub enum There {
         /// `rp_filter` as it works there.
         value: u8,
     },
+    /// The target has no route to the client.
+    NoRouteBack {
+        /// The target.
+        target: Endpoint,
+        /// The client.
+        source: IpAddr,
+    },
     /// Packets in the client's name don't reach the target's TCP, those in this host's own do.
     SourceDropped {
         /// The target.
@@ -56,6 +63,7 @@ impl There {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::RpFilter { .. } => "rp_filter",
+            Self::NoRouteBack { .. } => "no_route_back",
             Self::SourceDropped { .. } => "source_dropped",
             Self::SourceRewritten { .. } => "source_rewritten",
             Self::Silent { .. } => "target_silent",
@@ -74,6 +82,9 @@ impl There {
                 "packets from {source} arrive at {target} on {device}, and rp_filter = {value} \
                  drops them: the target's route back to {source} does not lead out of {device}"
             ),
+            Self::NoRouteBack { target, source } => {
+                format!("{target} has no route to {source}, so its TCP does not answer at all")
+            }
             Self::SourceDropped {
                 target,
                 source,
@@ -111,6 +122,10 @@ impl There {
             Self::RpFilter { source, device, .. } => format!(
                 "on the target: sysctl -w net.ipv4.conf.all.rp_filter=0 \
                  net.ipv4.conf.{device}.rp_filter=0, or give it a route to {source} by {device}"
+            ),
+            Self::NoRouteBack { source, .. } => format!(
+                "on the target, give it one; where it leads does not matter where intercept runs \
+                 on the target itself: ip route add default via ROUTER, then ip route get {source}"
             ),
             Self::SourceDropped {
                 arrives_on: Some(_),

@@ -63,6 +63,7 @@ fn diagnosis(place: Place, target_is_here: bool, seen: &[Seen]) -> Diagnosis {
         forwards: false,
         passlisted: false,
         watching: true,
+        routes_back: true,
         tcp: TargetState::Listening,
         reverse_path: ReversePath::Unknown,
         rp_filter: 0,
@@ -155,12 +156,34 @@ fn silence_as_the_target_explains_it() {
         ..queue(ARRIVED)
     };
     finds(&silent(swallowed), &["answer_swallowed"]);
+    // Without a rule it may wait for a next hop that isn't there; the own name tells.
+    let unqueued = Trial {
+        direct: Some(Answer::Accepted),
+        ..told(trial(OWN), queue(PASSED))
+    };
+    let waiting = Diagnosis {
+        tcp: TargetState::Connected,
+        ..queue(ARRIVED)
+    };
+    let waiting = evidence(told(trial(CLIENT), waiting), Some(unqueued));
+    finds(&waiting, &["queue_rule_missing"]);
     let filtered = Diagnosis {
         reverse_path: ReversePath::Refuses,
         rp_filter: 1,
         ..queue(ARRIVED)
     };
     finds(&silent(filtered), &["rp_filter"]);
+    let unrouted = Diagnosis {
+        routes_back: false,
+        ..queue(ARRIVED)
+    };
+    finds(&silent(unrouted.clone()), &["no_route_back"]);
+    let both = Diagnosis {
+        reverse_path: ReversePath::Refuses,
+        rp_filter: 2,
+        ..unrouted
+    };
+    finds(&silent(both), &["rp_filter", "no_route_back"]);
     let mut rewritten = queue(ARRIVED);
     rewritten.sightings[0].source = address(OWN);
     finds(&silent(rewritten), &["source_rewritten"]);

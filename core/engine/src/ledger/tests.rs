@@ -101,3 +101,26 @@ fn reasons_know_their_place() {
     let nonzero: Vec<_> = counts.iter().filter(|(_, count)| **count > 0).collect();
     assert_eq!(nonzero, [(DropReason::Bug, &1)]);
 }
+
+#[test]
+fn the_load_tells_what_was_asked_and_what_came_of_it() {
+    let nothing = LoadCounters::default();
+    assert_eq!(nothing.selected_percent(), None);
+    assert_eq!((nothing.copies(), nothing.rate_percent()), (None, None));
+    let shard = LoadCounters {
+        connections_seen: 400,
+        connections_asked_millionths: 10_000_000,
+        connections_selected: 9,
+        connections_replayed: 8,
+        sessions_asked_millionths: 12_000_000,
+        sessions_given: 11,
+        rate_allowed: 50,
+        rate_admitted: 49,
+        ..nothing
+    };
+    let mut load = shard;
+    load.merge(&shard);
+    assert_eq!(load.selected_percent(), Some((2.5, 2.25)));
+    assert_eq!(load.copies(), Some((1.5, 1.375)));
+    assert_eq!(load.rate_percent(), Some(98.0));
+}

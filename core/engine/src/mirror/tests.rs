@@ -170,6 +170,7 @@ impl Trace {
             flags,
             window,
             options,
+            hop_limit: 64,
             payload: &[],
             payload_len: end - start,
         };
@@ -429,4 +430,17 @@ fn nothing_leaves_before_intercept_has_confirmed() {
     t.run(&["100 -"]);
     t.mirror.registered(t.now);
     t.run(&["100 > S 0:0"]);
+}
+
+#[test]
+fn a_distant_client_acknowledges_the_handshake_and_the_answer_later() {
+    let latency = Duration::from_millis(80);
+    let mut t = Trace::new(SynOffer { latency, ..offer() });
+    t.mirror.client_established(latency);
+    t.run(&["0 > S 0:0", "1 < S. 0:0 ack 1 win 1000", "81 > . 1:1 ack 1"]);
+    t.push(50).run(&[
+        "81 > P. 1:51 ack 1",
+        "82 < P. 1:300 ack 51 win 1000",
+        "162 > . 51:51 ack 300",
+    ]);
 }

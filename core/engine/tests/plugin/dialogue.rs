@@ -276,6 +276,7 @@ impl Dialogue {
             ack,
             flags,
             window: 502,
+            hop_limit: 64,
             options: TcpOptions::default(),
             payload: text.as_bytes(),
             payload_len: u32::try_from(text.len()).expect("a short text"),

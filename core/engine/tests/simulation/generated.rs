@@ -7,17 +7,17 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use tcpcopy_engine::{DropReason, RttPolicy, Selection};
+use tcpcopy_engine::{DropReason, Latency, RateLimit, RttPolicy, Selection, Tuning};
 
 use crate::capture::{Cut, Disturbance};
 use crate::check::{Expected, Streams, check};
 use crate::conversation::Conversation;
 use crate::draw::{draw_impatient_target, draw_link, draw_patient_target, draw_tunnel};
-use crate::events::{MILLISECOND_US, SECOND_US};
+use crate::events::{MILLISECOND_US, Micros, SECOND_US};
 use crate::harness::run;
 use crate::mix::{Mix, START_WITHIN_US, draw_disturbance, draw_shape};
 use crate::rng::Rng;
-use crate::scenario::{Family, Scenario, Stop};
+use crate::scenario::{Control, Family, Scenario, Stop};
 use crate::target::TargetConfig;
 use crate::trace::variable;
 
@@ -85,6 +85,11 @@ pub(crate) fn patient(seed: u64) -> (Scenario, Expected<'static>) {
     if let Stop::Drain { after_us, .. } = &mut scenario.stop {
         *after_us = rng.pick(&[0, SECOND_US, 30 * SECOND_US]);
     }
+    scenario.engine.latency =
+        (rng.fork().pick(&[None, None, None, Some(80)])).map(|mean_ms| Latency {
+            mean: Duration::from_millis(mean_ms),
+            jitter: Duration::from_millis(mean_ms / 4),
+        });
     let mix = draw_mix(scenario.target.greeting_bytes, &mut rng);
     for index in 0..rng.range(1, 9) {
         let tuple = family.client(u16::try_from(index).expect("few"));
@@ -120,6 +125,10 @@ pub(crate) fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
     }
     add_any_clients(&mut scenario, family, &mut rng);
     let last_us = scenario.captured_until_us();
+    let is_shaped = rng.fork().permille(300);
+    if is_shaped {
+        shape_load(&mut scenario, last_us, &mut rng.fork());
+    }
     scenario.stop = match rng.range(0, 4) {
         0 => Stop::NowAt {
             at_us: rng.range(0, last_us + SECOND_US),
@@ -133,10 +142,10 @@ pub(crate) fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
         },
         _ => scenario.stop,
     };
-    let streams = if scenario.engine.copies == 1.0 {
-        Streams::Pieces
-    } else {
-        Streams::Any
+    let streams = match scenario.most_copies() {
+        _ if is_shaped => Streams::Messages,
+        1 => Streams::Pieces,
+        _ => Streams::Any,
     };
     (
         scenario,
@@ -145,6 +154,37 @@ pub(crate) fn impatient(seed: u64) -> (Scenario, Expected<'static>) {
             drops: &DropReason::ALL[..DropReason::COUNT - 1],
         },
     )
+}
+
+/// Everything that shapes the load, and changes of it at any moment.
+fn shape_load(scenario: &mut Scenario, last_us: Micros, rng: &mut Rng) {
+    let rates = [
+        None,
+        Some(RateLimit::Connections(3.0)),
+        Some(RateLimit::Requests(10.0)),
+    ];
+    scenario.engine.rate = rng.pick(&rates);
+    scenario.engine.copies = rng.pick(&[1.0, 1.5, 2.75]);
+    scenario.engine.latency = rng
+        .pick(&[None, Some(40), Some(700)])
+        .map(|mean_ms| Latency {
+            mean: Duration::from_millis(mean_ms),
+            jitter: Duration::from_millis(rng.range(0, mean_ms)),
+        });
+    for _ in 0..rng.range(0, 6) {
+        let control = match rng.range(0, 6) {
+            0 => Control::Tune(Tuning::Copies(rng.pick(&[1.0, 1.3, 2.0]))),
+            1 => Control::Tune(Tuning::Selection(Selection::Ramp {
+                duration: Duration::from_secs(3),
+            })),
+            2 => Control::Tune(Tuning::Rate(rng.pick(&rates))),
+            3 => Control::Tune(Tuning::Admission(rng.permille(500))),
+            4 => Control::EndRound,
+            _ => Control::Tune(Tuning::Pause(rng.permille(500))),
+        };
+        let at_us = rng.range(0, last_us);
+        scenario.controls.push((at_us, control));
+    }
 }
 
 /// Clients that may do anything, captured by a capture that may miss anything.

@@ -3,7 +3,9 @@
 mod outputs;
 mod tunnel;
 
-use tcpcopy_engine::{Engine, Instant, Ledger, SessionRecord, ShutDown, UpstreamEvent};
+use tcpcopy_engine::{
+    DelayHistogram, Engine, Instant, Ledger, SessionRecord, ShutDown, UpstreamEvent,
+};
 use tcpcopy_packet::Segment;
 
 use crate::events::{EventQueue, Micros, SECOND_US};
@@ -11,7 +13,7 @@ use crate::intercept::ModelIntercept;
 use crate::link::Link;
 use crate::plugins::{ModelPlugins, Observed, Sighting};
 use crate::rng::Rng;
-use crate::scenario::{Scenario, Stop, TunnelChange};
+use crate::scenario::{Control, Scenario, Stop, TunnelChange};
 use crate::target::{Accepted, ModelTarget, TargetCounts};
 use crate::trace::{Place, Trace};
 use crate::wire::{Header, parse_verified};
@@ -43,6 +45,7 @@ pub(crate) struct Outcome {
     pub(crate) lost_to_target: u64,
     /// What the plugin has seen.
     pub(crate) observed: Vec<Sighting>,
+    pub(crate) send_delay: DelayHistogram,
 }
 
 enum Event {
@@ -52,6 +55,9 @@ enum Event {
     ReachesIntercept(Header, Vec<u8>),
     Tunnel(u64, TunnelMessage),
     TunnelChange(TunnelChange),
+    Control(Control),
+    /// A packet for the target is captured.
+    Looped(Vec<u8>),
     Stop,
 }
 
@@ -108,6 +114,9 @@ impl<'a> Simulation<'a> {
         let mut queue = EventQueue::new();
         for &(at_us, change) in &scenario.tunnel {
             queue.push(at_us, Event::TunnelChange(change));
+        }
+        for &(at_us, control) in &scenario.controls {
+            queue.push(at_us, Event::Control(control));
         }
         for (index, connection) in scenario.connections.iter().enumerate() {
             if let Some(first) = connection.segments.first() {
@@ -229,6 +238,8 @@ impl<'a> Simulation<'a> {
                 }
             }
             Event::TunnelChange(change) => self.tunnel_change(change),
+            Event::Control(control) => self.control(control),
+            Event::Looped(packet) => self.looped(&packet),
             Event::Stop => self.stop(),
         }
     }
@@ -257,6 +268,21 @@ impl<'a> Simulation<'a> {
         self.trace
             .segment(self.now_us, Place::Captured, &captured.header);
         let segment: Segment<'_> = captured.header.segment(&payload);
+        self.engine.segment(self.now(), &segment);
+        self.drain_engine();
+    }
+
+    fn control(&mut self, control: Control) {
+        self.trace.note(self.now_us, format!("{control:?}"));
+        control.apply(&mut self.engine, Instant::from_micros(self.now_us));
+        self.drain_engine();
+    }
+
+    fn looped(&mut self, packet: &[u8]) {
+        let mut segment = parse_verified(packet);
+        segment.tuple.destination = self.scenario.loops_to.expect("only where it loops");
+        self.trace
+            .segment(self.now_us, Place::Captured, &Header::of(&segment));
         self.engine.segment(self.now(), &segment);
         self.drain_engine();
     }
@@ -325,6 +351,7 @@ impl<'a> Simulation<'a> {
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: self.to_target.lost,
             observed: self.observed.take(),
+            send_delay: self.engine.send_delay().clone(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tcpcopy_engine::{EngineConfig, Mapping};
+use tcpcopy_engine::{Engine, EngineConfig, Instant, Mapping, Tuning};
 use tcpcopy_packet::{Endpoint, FourTuple};
 
 use crate::capture::{CapturedConnection, ClientShape, Disturbance};
@@ -32,6 +32,23 @@ pub(crate) enum TunnelChange {
     Lost,
 }
 
+/// What the engine is told while it runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Control {
+    Tune(Tuning),
+    /// The capture begins again.
+    EndRound,
+}
+
+impl Control {
+    pub(crate) fn apply(self, engine: &mut Engine, now: Instant) {
+        match self {
+            Self::Tune(tuning) => engine.tune(now, tuning),
+            Self::EndRound => engine.end_round(now),
+        }
+    }
+}
+
 /// How the run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -58,6 +75,9 @@ pub(crate) struct Scenario {
     pub(crate) to_intercept: LinkConfig,
     pub(crate) tunnel_delay_us: Micros,
     pub(crate) tunnel: Vec<(Micros, TunnelChange)>,
+    pub(crate) controls: Vec<(Micros, Control)>,
+    /// What is sent to the target comes to this address too, where it is captured.
+    pub(crate) loops_to: Option<Endpoint>,
     pub(crate) stop: Stop,
     pub(crate) limit_us: Micros,
     /// What stands between clients and target.
@@ -88,6 +108,8 @@ impl Scenario {
             to_intercept: LinkConfig::default(),
             tunnel_delay_us: 150,
             tunnel: vec![(0, TunnelChange::Up)],
+            controls: Vec::new(),
+            loops_to: None,
             stop: Stop::Drain {
                 after_us: SECOND_US,
                 deadline_us: LIMIT_US,
@@ -112,6 +134,15 @@ impl Scenario {
             disturbance,
             rng,
         ));
+    }
+
+    /// The most sessions that any connection may have.
+    pub(crate) fn most_copies(&self) -> u64 {
+        let tuned = self.controls.iter().map(|(_, control)| match control {
+            Control::Tune(Tuning::Copies(copies)) => *copies,
+            _ => 1.0,
+        });
+        tuned.fold(self.engine.copies, f64::max).ceil() as u64
     }
 
     /// The same trouble on the way to the target and on the way of its replies.

@@ -11,6 +11,9 @@ const IPV6_HEADER_LEN: usize = 40;
 /// Length of a TCP header without options, in bytes.
 pub(crate) const TCP_HEADER_LEN: usize = 20;
 
+/// The hop limit that captured packets arrive with.
+const CLIENT_HOP_LIMIT: u8 = 64;
+
 /// A segment without its payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
@@ -50,6 +53,7 @@ impl Header {
             flags: self.flags,
             window: self.window,
             options: self.options,
+            hop_limit: CLIENT_HOP_LIMIT,
             payload,
             payload_len: self.payload_len,
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::FileError;
@@ -27,32 +28,33 @@ impl Input {
     /// [`FileError::Open`].
     pub fn open(&self) -> Result<OpenInput, FileError> {
         let name = self.to_string();
-        let path = match self {
-            Self::StandardInput => {
-                return Ok(OpenInput {
-                    name,
-                    file: None,
-                    len_bytes: None,
-                });
-            }
-            Self::Path(path) => path,
+        let opened = match self {
+            // A process that goes to the background replaces its standard input.
+            Self::StandardInput => io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .map(|descriptor| (None, File::from(descriptor))),
+            Self::Path(path) => open_path(path),
         };
-        let opened = File::open(path).and_then(|file| {
-            let metadata = file.metadata()?;
-            if metadata.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            Ok((metadata.is_file().then_some(metadata.len()), file))
-        });
         match opened {
             Ok((len_bytes, file)) => Ok(OpenInput {
                 name,
-                file: Some(file),
+                file,
                 len_bytes,
             }),
             Err(source) => Err(FileError::Open { name, source }),
         }
     }
+}
+
+/// Opens a file, with its length unless it is a stream.
+fn open_path(path: &Path) -> io::Result<(Option<u64>, File)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok((metadata.is_file().then_some(metadata.len()), file))
 }
 
 impl fmt::Display for Input {
@@ -69,8 +71,7 @@ impl fmt::Display for Input {
 #[derive(Debug)]
 pub struct OpenInput {
     name: String,
-    /// None for standard input.
-    file: Option<File>,
+    file: File,
     len_bytes: Option<u64>,
 }
 
@@ -81,11 +82,8 @@ impl OpenInput {
     /// # Errors
     /// [`FileError`] if it can't be read or is no capture file.
     pub fn read(&self) -> Result<CaptureFile, FileError> {
-        let Some(file) = &self.file else {
-            return CaptureFile::from_reader(self.name.clone(), io::stdin());
-        };
         let again = || {
-            let mut file = file.try_clone()?;
+            let mut file = self.file.try_clone()?;
             if !self.is_stream() {
                 file.rewind()?;
             }

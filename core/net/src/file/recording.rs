@@ -79,7 +79,7 @@ pub struct Kept {
 
 /// A recording can't go on. What was written before is whole and stays.
 #[derive(Debug, thiserror::Error)]
-#[error("can't {action} {}: {source}; {} packets were recorded before", path.display(), kept.packets)]
+#[error("can't {action} {}: {source}{}", path.display(), before(kept))]
 pub struct RecordingError {
     /// What was tried.
     pub action: &'static str,
@@ -90,6 +90,13 @@ pub struct RecordingError {
     /// What the system said.
     #[source]
     pub source: io::Error,
+}
+
+fn before(kept: &Kept) -> String {
+    match kept.files {
+        0 => String::new(),
+        _ => format!("; {} packets were recorded before", kept.packets),
+    }
 }
 
 /// Files being written.

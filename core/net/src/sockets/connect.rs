@@ -40,6 +40,7 @@ pub(super) struct PortOwner {
 pub(super) struct Connector {
     ipv4: Sources,
     ipv6: Sources,
+    hop_limit: Option<u8>,
     unsent_bytes_max: u32,
     /// Ports that the kernel never hands out.
     reserve: PortSet,
@@ -78,6 +79,7 @@ impl Connector {
         Ok(Self {
             ipv4: of_family(true),
             ipv6: of_family(false),
+            hop_limit: config.hop_limit,
             unsent_bytes_max: config.unsent_bytes_max,
             reserve: PortSet::beyond_the_kernels(config.ports.clone()),
             ports: HashMap::default(),
@@ -220,6 +222,13 @@ impl Connector {
         // Ports of our own choice need it, and no service of this host that wants to listen at a
         // port that a connection of ours has is kept from it.
         sockopt::set_socket_reuseaddr(&descriptor, true)?;
+        match (self.hop_limit, target) {
+            (None, _) => {}
+            (Some(limit), SocketAddr::V4(_)) => sockopt::set_ip_ttl(&descriptor, limit.into())?,
+            (Some(limit), SocketAddr::V6(_)) => {
+                sockopt::set_ipv6_unicast_hops(&descriptor, Some(limit))?;
+            }
+        }
         // Urgent bytes are bytes of the stream.
         sockopt::set_socket_oobinline(&descriptor, true)?;
         let unsent_bytes_max = self.unsent_bytes_max;

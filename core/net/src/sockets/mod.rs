@@ -53,6 +53,8 @@ pub struct SocketConfig {
     /// Addresses of this host to bind to, in turn, as far as they are of the target's family;
     /// empty leaves the choice to the kernel.
     pub sources: Vec<IpAddr>,
+    /// The hop limit of our packets; `None` for the system's.
+    pub hop_limit: Option<u8>,
     /// Ports that may be used beyond `net.ipv4.ip_local_port_range`, once that has none left
     /// towards a target. Ports that the host has reserved, and those that somebody listens at, are
     /// left out. Unlike those of the kernel's range they need not wait for the end of a TIME_WAIT.
@@ -67,6 +69,7 @@ impl Default for SocketConfig {
     fn default() -> Self {
         Self {
             sources: Vec::new(),
+            hop_limit: None,
             ports: 1024..=u16::MAX,
             unsent_bytes_max: UNSENT_BYTES_MAX_DEFAULT,
         }
@@ -149,6 +152,12 @@ impl Sockets {
             buffer: vec![0; READ_BYTES].into(),
             counters: SocketCounters::default(),
         })
+    }
+
+    /// Tells the time of the connections that are begun next, where [`Sockets::service`] may not have
+    /// been called for a while.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = Some(now);
     }
 
     /// Begins a connection to `target`; its local endpoint. `preamble` is sent before all else

@@ -49,6 +49,7 @@ fn expected(source: &str, destination: &str) -> Segment<'static> {
             timestamps: Some(Timestamps { value: 7, echo: 9 }),
             ..TcpOptions::default()
         },
+        hop_limit: if source.contains(':') { 63 } else { 64 },
         payload: b"GET / ",
         payload_len: 6,
     }
@@ -245,7 +246,10 @@ fn ipv6_fragments() {
 
 #[test]
 fn from_the_tcp_header_on() {
-    let whole = expected_v4();
+    let whole = Segment {
+        hop_limit: 0,
+        ..expected_v4()
+    };
     let len = u32::try_from(TCP.len()).unwrap();
     assert_eq!(Segment::parse_tcp(whole.tuple, &TCP, len), Ok(whole));
     // Headers only, as intercept reports them.

@@ -377,3 +377,15 @@ fn sockets_unless_something_speaks_for_packets() {
         assert!(error.hint().is_some(), "{line}");
     }
 }
+
+#[test]
+fn options_without_effect_are_told() {
+    let unused = |line: &str| configure(&format!("tcpcopy {line}")).expect(line).unused;
+    assert!(unused("-x 80-10.0.0.9:80").is_empty());
+    assert!(unused("-x 80-10.0.0.9:80 -s 127.0.0.1 -L -R 0 -f 1").is_empty());
+    assert_eq!(
+        unused("-x 80-10.0.0.9:80 --key-file key -L -R 0 -a 10"),
+        ["--key-file", "-L", "-R", "-a, -I, -T, --from or --until"]
+    );
+    assert_eq!(unused("-x 80-10.0.0.9:80 -i - -a 10"), [""; 0]);
+}

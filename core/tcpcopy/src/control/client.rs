@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::{Answer, Request};
 
@@ -22,6 +22,9 @@ pub struct CtlOptions {
     /// What to do.
     #[command(subcommand)]
     action: Action,
+    /// Prints this help
+    #[arg(short = 'h', long, action = ArgAction::Help, global = true)]
+    help: Option<bool>,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -46,7 +46,7 @@ pub struct DoctorOptions {
     #[arg(long, value_name = "KIND", value_enum)]
     upstream: Option<UpstreamKind>,
 
-    /// Devices to capture on, with commas, or any for all. Default: any
+    /// Devices to capture on, with commas, or any for all, or files. Default: any
     #[arg(
         short = 'i',
         long = "input",
@@ -59,6 +59,15 @@ pub struct DoctorOptions {
     #[arg(short = 'F', long, value_name = "EXPRESSION")]
     filter: Option<String>,
 
+    /// Takes also frames that are not addressed to this host
+    #[arg(long)]
+    promiscuous: bool,
+
+    /// Addresses that replace the clients', or for --upstream socket those of this host that
+    /// connections are made from; the first that fits is tried. Default: none
+    #[arg(short = 'c', long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    client_pool: Vec<String>,
+
     /// File with the key shared with intercept
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -67,8 +76,8 @@ pub struct DoctorOptions {
     #[arg(long, conflicts_with = "key_file")]
     insecure: bool,
 
-    /// Sends the probe in the name of this client. Default: one that is seen talking to the origin,
-    /// else this host itself
+    /// Sends the probe in the name of this client. Default: one of -c, else one that is seen talking
+    /// to the origin, else this host itself
     #[arg(long, value_name = "ADDRESS")]
     pub(super) probe_source: Option<IpAddr>,
 
@@ -104,7 +113,11 @@ impl DoctorOptions {
         let port = self.intercept_port.to_string();
         give("--transfer", self.transfer.join(",").as_ref());
         give("--intercept-port", port.as_ref());
-        for (option, values) in [("--intercept", &self.intercept), ("--input", &self.device)] {
+        for (option, values) in [
+            ("--intercept", &self.intercept),
+            ("--input", &self.device),
+            ("--client-pool", &self.client_pool),
+        ] {
             if !values.is_empty() {
                 give(option, values.join(",").as_ref());
             }
@@ -118,8 +131,11 @@ impl DoctorOptions {
         if let Some(kind) = self.upstream.and_then(|kind| kind.to_possible_value()) {
             give("--upstream", kind.get_name().as_ref());
         }
-        if self.insecure {
-            words.push("--insecure".into());
+        for (option, is_given) in [
+            ("--insecure", self.insecure),
+            ("--promiscuous", self.promiscuous),
+        ] {
+            words.extend(is_given.then(|| option.into()));
         }
         let line = CommandLine::try_parse_from(words);
         line.map(|line| line.options)
@@ -153,8 +169,18 @@ mod tests {
         assert_eq!(replay.intercept_port, 7);
         assert_eq!(replay.input, ["eth0", "eth1"]);
         assert_eq!(replay.key_file, Some("k".into()));
-        assert!(!replay.insecure);
+        assert!(!replay.insecure && !replay.promiscuous);
+        assert!(replay.client_pool.is_empty());
         assert_eq!(options.wait(), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn what_is_captured_and_in_whose_name() {
+        let line = "-x 80-a:81 -F tcp --promiscuous -c 192.0.2.7,192.0.3.x --insecure";
+        let replay = parse(line).replay().expect(line);
+        assert!(replay.promiscuous && replay.insecure);
+        assert_eq!(replay.filter.as_deref(), Some("tcp"));
+        assert_eq!(replay.client_pool, ["192.0.2.7", "192.0.3.x"]);
     }
 
     #[test]

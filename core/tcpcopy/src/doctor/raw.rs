@@ -7,7 +7,7 @@ use intercept_lib::tunnel::{Features, Hello, Security};
 use tcpcopy_doctor::finding::{Here, Tunnel};
 use tcpcopy_doctor::investigation::investigate;
 use tcpcopy_doctor::judge::judge;
-use tcpcopy_doctor::link::{Link, LinkError};
+use tcpcopy_doctor::link::{LinkError, open_all};
 use tcpcopy_doctor::prober::{ProbeError, Prober, Witness, own_address_towards};
 use tcpcopy_doctor::report::{Health, Report};
 use tcpcopy_doctor::tell::tell;
@@ -29,29 +29,21 @@ pub(super) fn examine(
     report: &mut Report,
 ) -> Result<(), DoctorError> {
     let security = security(config.key_file.as_deref())?;
+    let seen = clients.iter().map(|tuple| tuple.source.address);
+    let names: Vec<IpAddr> = options
+        .probe_source
+        .into_iter()
+        .chain(config.engine.client_pool.iter().copied())
+        .chain(seen)
+        .collect();
     for lane in &config.lanes {
-        let mut witnesses = Vec::new();
-        for intercept in &lane.intercepts {
-            witnesses.extend(connect(intercept, &security, report));
-        }
-        if witnesses.is_empty() {
+        let witnesses = witnesses(lane, options.intercept_port, &security, report);
+        if !witnesses.iter().any(|witness| witness.is_registrar) {
             continue;
-        }
-        for target in onlookers(lane, &witnesses) {
-            let address = SocketAddr::new(target, options.intercept_port);
-            // Nobody said that there is one; it is welcome where it is.
-            if let Ok(link) = Link::open(address, security.clone(), hello()) {
-                witnesses.push(Witness {
-                    name: address.to_string(),
-                    address: target,
-                    is_registrar: false,
-                    link,
-                });
-            }
         }
         let mut prober = Prober::new(witnesses).map_err(ProbeError::from)?;
         for target in targets(lane.mappings.iter()) {
-            examine_target(options, &mut prober, target, clients, report)?;
+            examine_target(&mut prober, target, &names, report)?;
         }
         prober.close();
     }
@@ -59,10 +51,9 @@ pub(super) fn examine(
 }
 
 fn examine_target(
-    options: &DoctorOptions,
     prober: &mut Prober,
     target: Endpoint,
-    clients: &[FourTuple],
+    names: &[IpAddr],
     report: &mut Report,
 ) -> Result<(), DoctorError> {
     let own = match own_address_towards(target) {
@@ -73,7 +64,7 @@ fn examine_target(
             return Ok(());
         }
     };
-    let source = source(options.probe_source, clients, target).unwrap_or(own);
+    let source = source(names, target).unwrap_or(own);
     let evidence = investigate(prober, target, source, own)?;
     tell(&evidence, report);
     if evidence.main_is_own {
@@ -87,42 +78,58 @@ fn examine_target(
     Ok(())
 }
 
-/// In whose name to send: as told, else as a client that was seen and whose packets can leave.
-fn source(told: Option<IpAddr>, clients: &[FourTuple], target: Endpoint) -> Option<IpAddr> {
-    let fits = |address: &IpAddr| {
+/// In whose name to send: the first whose packets can leave and be answered.
+fn source(names: &[IpAddr], target: Endpoint) -> Option<IpAddr> {
+    let fits = |address: &&IpAddr| {
         address.is_ipv4() == target.address.is_ipv4()
             && address.is_loopback() == target.address.is_loopback()
     };
-    let seen = || clients.iter().map(|tuple| tuple.source.address).find(fits);
-    told.filter(fits).or_else(seen)
+    names.iter().find(fits).copied()
 }
 
-/// Opens the tunnel to an intercept; a failure becomes a finding.
-fn connect(intercept: &Intercept, security: &Security, report: &mut Report) -> Option<Witness> {
-    let name = &intercept.name;
-    let mut failure = LinkError::NotListening;
-    for address in &intercept.addresses {
-        match Link::open(*address, security.clone(), hello()) {
-            Ok(link) => {
+/// Opens the tunnels to the intercepts of a lane; a failure becomes a finding. Targets where none of
+/// them is are tried at `port`, too: nobody said that there is one, and it is welcome where it is.
+fn witnesses(lane: &Lane, port: u16, security: &Security, report: &mut Report) -> Vec<Witness> {
+    let onlookers = onlookers(lane);
+    let named = lane.intercepts.iter().map(|i| i.addresses.clone());
+    let calls: Vec<Vec<SocketAddr>> = named
+        .chain(
+            onlookers
+                .iter()
+                .map(|target| vec![SocketAddr::new(*target, port)]),
+        )
+        .collect();
+    let mut opened = open_all(&calls, security, &hello()).into_iter();
+    let mut witnesses = Vec::new();
+    for (Intercept { name, .. }, opened) in lane.intercepts.iter().zip(opened.by_ref()) {
+        match opened {
+            Ok((address, link)) => {
                 let protection = match security {
                     Security::Key(_) => "with the same key on both ends",
                     Security::LoopbackOnly | Security::Insecure => "without a key",
                 };
                 let text = format!("intercept at {name} answers, {protection}");
                 report.hop("tunnel", Health::Good, text);
-                return Some(Witness {
+                witnesses.push(Witness {
                     name: name.clone(),
                     address: address.ip(),
                     is_registrar: true,
                     link,
                 });
             }
-            Err(error) => failure = error,
+            Err(error) => {
+                report.hop("tunnel", Health::Bad, format!("{name}: {error}"));
+                report.find(unreachable(name.clone(), error));
+            }
         }
     }
-    report.hop("tunnel", Health::Bad, format!("{name}: {failure}"));
-    report.find(unreachable(name.clone(), failure));
-    None
+    witnesses.extend(opened.flatten().map(|(address, link)| Witness {
+        name: address.to_string(),
+        address: address.ip(),
+        is_registrar: false,
+        link,
+    }));
+    witnesses
 }
 
 fn unreachable(intercept: String, error: LinkError) -> Tunnel {
@@ -134,11 +141,14 @@ fn unreachable(intercept: String, error: LinkError) -> Tunnel {
 }
 
 /// Addresses of targets where none of the intercepts is, but another one may be.
-fn onlookers(lane: &Lane, witnesses: &[Witness]) -> Vec<IpAddr> {
+fn onlookers(lane: &Lane) -> Vec<IpAddr> {
+    let named: Vec<IpAddr> = (lane.intercepts.iter())
+        .flat_map(|intercept| intercept.addresses.iter().map(SocketAddr::ip))
+        .collect();
     let mut addresses: Vec<IpAddr> = targets(lane.mappings.iter())
         .iter()
         .map(|target| target.address)
-        .filter(|address| witnesses.iter().all(|witness| witness.address != *address))
+        .filter(|address| !named.contains(address))
         .collect();
     addresses.dedup();
     addresses
@@ -163,16 +173,11 @@ mod tests {
 
     #[test]
     fn a_probe_goes_in_the_name_of_who_can_be_answered() {
-        let end = |text, port| Endpoint::new(address(text), port);
-        let client = |text| FourTuple::new(end(text, 1), end("192.0.2.1", 80));
-        let clients = ["127.0.0.1", "2001:db8::5", "192.0.2.7", "192.0.2.8"].map(client);
-        let of = |told: Option<&str>, target| source(told.map(address), &clients, end(target, 80));
-        assert_eq!(of(None, "198.51.100.1"), Some(address("192.0.2.7")));
-        assert_eq!(of(None, "2001:db8::1"), Some(address("2001:db8::5")));
-        assert_eq!(of(None, "127.0.0.1"), Some(address("127.0.0.1")));
-        assert_eq!(of(None, "::1"), None);
-        let told = Some("203.0.113.9");
-        assert_eq!(of(told, "198.51.100.1"), told.map(address));
-        assert_eq!(of(told, "2001:db8::1"), Some(address("2001:db8::5")));
+        let names = ["127.0.0.1", "2001:db8::5", "192.0.2.7", "192.0.2.8"].map(address);
+        let of = |target| source(&names, Endpoint::new(address(target), 80));
+        assert_eq!(of("198.51.100.1"), Some(address("192.0.2.7")));
+        assert_eq!(of("2001:db8::1"), Some(address("2001:db8::5")));
+        assert_eq!(of("127.0.0.1"), Some(address("127.0.0.1")));
+        assert_eq!(of("::1"), None);
     }
 }

@@ -1,10 +1,12 @@
 //! An ordinary connection to each target.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use tcpcopy_doctor::finding::{Finding, Here, There};
 use tcpcopy_doctor::report::{Health, Report};
 use tcpcopy_packet::Endpoint;
@@ -18,8 +20,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 pub(super) fn examine(config: &Config, report: &mut Report) {
     for target in targets(config.lanes.iter().flat_map(|lane| &lane.mappings)) {
         let start = Instant::now();
-        match TcpStream::connect_timeout(&SocketAddr::from(target), CONNECT_TIME) {
-            Ok(_) => {
+        match connect(&config.engine.client_pool, target.into()) {
+            Ok(()) => {
                 let after_ms = start.elapsed().as_secs_f64() * 1_000.0;
                 let text = format!("{target} took a connection after {after_ms:.1} ms");
                 report.hop("target", Health::Good, text);
@@ -29,6 +31,32 @@ pub(super) fn examine(config: &Config, report: &mut Report) {
                 report.find(finding(target, &error));
             }
         }
+    }
+}
+
+/// Connects from the first of these addresses that is of the target's family, or if there are none
+/// at all from the kernel's choice.
+fn connect(pool: &[IpAddr], target: SocketAddr) -> io::Result<()> {
+    let family = match target {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    if !pool.is_empty() {
+        let mut of_family = pool.iter().filter(|a| a.is_ipv4() == target.is_ipv4());
+        let source = of_family.next().ok_or(Errno::ADDRNOTAVAIL)?;
+        rustix::net::bind(&socket, &SocketAddr::new(*source, 0))?;
+    }
+    match rustix::net::connect(&socket, &target) {
+        Err(Errno::INPROGRESS | Errno::INTR) => {}
+        done => return Ok(done?),
+    }
+    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    let time = Timespec::try_from(CONNECT_TIME).ok();
+    match retry_on_intr(|| poll(&mut fds, time.as_ref()))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(sockopt::socket_error(&socket)??),
     }
 }
 
@@ -75,6 +103,24 @@ fn finding(target: Endpoint, error: &io::Error) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_comes_from_the_first_address_that_fits() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let from = |pool: &[&str]| {
+            let pool: Vec<IpAddr> = pool.iter().map(|text| text.parse().unwrap()).collect();
+            connect(&pool, target).map(|()| listener.accept().unwrap().1.ip().to_string())
+        };
+        assert_eq!(from(&[]).unwrap(), "127.0.0.1");
+        let pool = ["::1", "127.0.0.7", "127.0.0.8"];
+        assert_eq!(from(&pool).unwrap(), "127.0.0.7");
+        let none = from(&["::1"]).unwrap_err();
+        assert_eq!(Errno::from_io_error(&none), Some(Errno::ADDRNOTAVAIL));
+        drop(listener);
+        let refused = connect(&[], target).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
 
     #[test]
     fn each_failure_has_its_finding() {

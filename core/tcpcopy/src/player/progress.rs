@@ -1,6 +1,10 @@
 //! How far a replay of files is, for people.
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::queue::PacketHead;
+use super::schedule::TimePoint;
 
 /// Width of the bar, in characters.
 const BAR_WIDTH: usize = 24;
@@ -14,27 +18,39 @@ pub struct Progress {
     pub round: u32,
     /// Rounds in all.
     pub rounds: u32,
-    /// Bytes of the files, compressed as they are, played in this round.
+    /// Bytes of the files, compressed as they are, played in this round from its first packet on.
     pub bytes_read: u64,
-    /// Bytes of all files; none where a stream is among them.
+    /// Bytes of all files from the round's first packet on; none where a stream is among them.
     pub bytes_total: Option<u64>,
-    /// Captured time played in this round.
+    /// Captured time played in this round, from its first packet on.
     pub captured: Duration,
+    /// Captured time from the round's first packet to `--until`, which may lie behind the end of the
+    /// files; none without.
+    pub captured_total: Option<Duration>,
     /// Packets handed out in all rounds.
     pub packets: u64,
     /// How far it is behind the schedule.
     pub behind: Duration,
-    /// Time since the begin.
+    /// Time since the first packet.
     pub elapsed: Duration,
 }
 
 impl Progress {
-    /// What part of all rounds is done, from 0 to 1; none where a stream is among the files.
+    /// What part of all rounds is done, from 0 to 1; none where a stream is among the files and
+    /// nothing else ends them.
     #[must_use]
     pub fn part(&self) -> Option<f64> {
-        let total = self.bytes_total.filter(|total| *total > 0)? as f64;
-        let this_round = (self.bytes_read as f64 / total).min(1.0);
-        Some((f64::from(self.round.saturating_sub(1)) + this_round) / f64::from(self.rounds.max(1)))
+        let of_files = self.bytes_total.filter(|total| *total > 0);
+        let of_files = of_files.map(|total| self.bytes_read as f64 / total as f64);
+        let of_window = self.captured_total.filter(|total| !total.is_zero());
+        let of_window = of_window.map(|total| self.captured.div_duration_f64(total));
+        // A round is over with its files or at `--until`, whichever comes first.
+        let this_round = match (of_files, of_window) {
+            (Some(files), Some(window)) => files.max(window),
+            (files, window) => files.or(window)?,
+        };
+        let before = f64::from(self.round.saturating_sub(1));
+        Some((before + this_round.min(1.0)) / f64::from(self.rounds.max(1)))
     }
 
     /// How long the rest will take if it goes on as so far; none as long as nobody can know.
@@ -42,6 +58,107 @@ impl Progress {
     pub fn time_left(&self) -> Option<Duration> {
         let part = self.part().filter(|part| *part > 0.0)?;
         Duration::try_from_secs_f64(self.elapsed.as_secs_f64() * (1.0 - part) / part).ok()
+    }
+}
+
+/// Follows a player through its rounds.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    /// Bytes of all files; none where a stream is among them.
+    bytes_total: Option<u64>,
+    /// The last moment that is played.
+    until: Option<TimePoint>,
+    /// When the first frame of the files was captured, in nanoseconds since the Unix epoch.
+    files_begin_ns: Arc<OnceLock<u64>>,
+    /// When the first packet of all was handed out.
+    started: Option<Instant>,
+    /// The first packet of the round.
+    first: Option<PacketHead>,
+    /// Bytes of the files, compressed as they are, up to where the round is.
+    position: u64,
+    progress: Progress,
+}
+
+impl Tracker {
+    /// At the begin; whoever reads the files tells when the first frame was captured.
+    pub(super) fn new(
+        rounds: u32,
+        bytes_total: Option<u64>,
+        until: Option<TimePoint>,
+        files_begin_ns: Arc<OnceLock<u64>>,
+    ) -> Self {
+        Self {
+            bytes_total,
+            until,
+            files_begin_ns,
+            started: None,
+            first: None,
+            position: 0,
+            progress: Progress {
+                round: 1,
+                rounds,
+                bytes_total,
+                ..Progress::default()
+            },
+        }
+    }
+
+    /// A packet was handed out.
+    pub(super) fn packet(&mut self, head: &PacketHead, now: Instant) {
+        self.started.get_or_insert(now);
+        self.position = head.position;
+        let first = match self.first {
+            Some(first) => first,
+            None => self.begin_round(*head),
+        };
+        self.progress.bytes_read = head.position.saturating_sub(first.position);
+        let played_ns = head.captured_ns.saturating_sub(first.captured_ns);
+        self.progress.captured = Duration::from_nanos(played_ns);
+        self.progress.packets += 1;
+    }
+
+    fn begin_round(&mut self, first: PacketHead) -> PacketHead {
+        self.progress.bytes_total = self
+            .bytes_total
+            .map(|total| total.saturating_sub(first.position));
+        let ends = self.until.zip(self.files_begin_ns.get());
+        self.progress.captured_total = ends.map(|(until, begin_ns)| {
+            let first_ns = begin_ns.saturating_add(first.captured_ns);
+            Duration::from_nanos(until.at_ns(*begin_ns).saturating_sub(first_ns))
+        });
+        *self.first.insert(first)
+    }
+
+    /// All packets of the round were handed out; the answer is whether another round follows.
+    pub(super) fn end_of_round(&mut self, position: u64) -> bool {
+        let progress = &mut self.progress;
+        self.position = position;
+        let first_position = self.first.take().map_or(0, |first| first.position);
+        progress.bytes_read = position.saturating_sub(first_position);
+        progress.captured_total = progress.captured_total.map(|_| progress.captured);
+        if progress.round == progress.rounds {
+            return false;
+        }
+        self.position = 0;
+        progress.round += 1;
+        progress.bytes_read = 0;
+        progress.captured = Duration::ZERO;
+        true
+    }
+
+    /// Bytes of the files, compressed as they are, up to where the round is.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How far it is, being so far behind the schedule.
+    pub(super) fn progress(&self, now: Instant, behind: Duration) -> Progress {
+        let elapsed = self.started.map(|at| now.saturating_duration_since(at));
+        Progress {
+            behind,
+            elapsed: elapsed.unwrap_or_default(),
+            ..self.progress
+        }
     }
 }
 
@@ -97,6 +214,7 @@ mod tests {
             bytes_read: 250,
             bytes_total: Some(1000),
             captured: Duration::from_secs(3725),
+            captured_total: None,
             packets: 42,
             behind: Duration::from_millis(99),
             elapsed: Duration::from_secs(10),
@@ -115,6 +233,27 @@ mod tests {
         progress.bytes_total = None;
         (progress.round, progress.rounds, progress.behind) = (1, 1, Duration::ZERO);
         assert_eq!(progress_line(&progress), "captured 1:02:05  packets 42");
+    }
+
+    #[test]
+    fn a_round_is_over_with_its_files_or_at_its_last_moment() {
+        let part = |bytes_total, captured_total_s: u64| {
+            let progress = Progress {
+                round: 1,
+                rounds: 1,
+                bytes_read: 25,
+                bytes_total,
+                captured: Duration::from_secs(3),
+                captured_total: Some(Duration::from_secs(captured_total_s)),
+                ..Progress::default()
+            };
+            progress.part()
+        };
+        assert_eq!(part(Some(100), 4), Some(0.75));
+        assert_eq!(part(Some(100), 30), Some(0.25));
+        assert_eq!(part(None, 4), Some(0.75));
+        assert_eq!(part(Some(100), 2), Some(1.0));
+        assert_eq!(part(None, 0), None);
     }
 
     #[test]

@@ -167,9 +167,10 @@ impl Queue {
     /// the reader has gone it is true.
     pub(super) fn swap(&self, batch: &mut Batch, event: &OwnedFd) -> bool {
         let mut state = self.lock();
+        // Whatever it was woken for is taken here, or would wake it again and again.
+        wake::clear(event);
         if state.filling.is_empty() {
             state.is_wanted = !state.has_ended;
-            wake::clear(event);
             return state.has_ended;
         }
         batch.clear();

@@ -1,5 +1,7 @@
 //! The reader's thread: from files to IP packets with the time at which each is due.
 
+use std::sync::{Arc, OnceLock};
+
 use tcpcopy_net::file::{FileCounters, FileFrame, MergedFiles, OpenInput};
 use tcpcopy_packet::strip_link_header;
 
@@ -16,6 +18,9 @@ pub(super) struct Reader {
     schedule: Schedule,
     choice: Choice,
     counters: ReadCounters,
+    /// When the first frame of the files was captured, in nanoseconds since the Unix epoch, for all
+    /// to know.
+    begin_ns: Arc<OnceLock<u64>>,
 }
 
 /// The time of one round.
@@ -52,7 +57,14 @@ impl Reader {
             schedule,
             choice,
             counters: ReadCounters::default(),
+            begin_ns: Arc::default(),
         }
+    }
+
+    /// When the first frame of the files was captured, in nanoseconds since the Unix epoch, once it
+    /// has been read.
+    pub(super) fn begin_ns(&self) -> Arc<OnceLock<u64>> {
+        Arc::clone(&self.begin_ns)
     }
 
     /// Reads everything, as fast as the queue takes it.
@@ -126,6 +138,7 @@ impl Reader {
         position: u64,
     ) -> Found<'f> {
         let begin_ns = *clock.begin_ns.get_or_insert(frame.time_ns);
+        self.begin_ns.get_or_init(|| begin_ns);
         let is_before = |point: &Option<TimePoint>| {
             point.is_some_and(|point| frame.time_ns < point.at_ns(begin_ns))
         };

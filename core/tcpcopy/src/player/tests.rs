@@ -114,6 +114,10 @@ fn run(player: &mut Player) -> Vec<Seen> {
             }
             Step::NotBefore(at) => {
                 assert!(at > now);
+                assert!(
+                    !is_ready(player),
+                    "it would be asked again and again until then"
+                );
                 now = at;
             }
             Step::Reading => wait(player),
@@ -131,6 +135,11 @@ fn run(player: &mut Player) -> Vec<Seen> {
 
 fn wait(player: &Player) {
     poll(&mut [PollFd::new(player, PollFlags::IN)], None).unwrap();
+}
+
+fn is_ready(player: &Player) -> bool {
+    let at_once = rustix::event::Timespec::default();
+    poll(&mut [PollFd::new(player, PollFlags::IN)], Some(&at_once)).unwrap() > 0
 }
 
 /// Waits until a short file has been read whole, and takes its first packet.
@@ -264,6 +273,56 @@ fn a_part_of_the_files_is_played() {
         ..Schedule::default()
     };
     assert_eq!(run(&mut play(&[&file], late)), []);
+}
+
+#[test]
+fn progress_is_that_of_the_part_that_is_played() {
+    let file = TempFile::new(&recording((0..1000).map(|i| (u64::from(i) * 100 * MS, i))));
+    let since = |s| Some(TimePoint::SinceBegin(Duration::from_secs(s)));
+    let until = Some(TimePoint::Absolute(EPOCH_NS + 50_000 * MS));
+    let cases = [
+        // From the middle of the files to their end.
+        (since(50), None, Duration::from_millis(49_900)),
+        // Ten seconds of them, of 100.
+        (since(40), since(50), Duration::from_secs(10)),
+        (since(40), until, Duration::from_secs(10)),
+    ];
+    for (from, until, whole) in cases {
+        let schedule = Schedule {
+            from,
+            until,
+            ..Schedule::default()
+        };
+        let mut player = play(&[&file], schedule);
+        let mut now = Instant::now();
+        let begin = loop {
+            match player.next(now) {
+                Step::Packet(_) => break now,
+                Step::Reading => wait(&player),
+                other => panic!("{other:?}"),
+            }
+            now += Duration::from_secs(100);
+        };
+        let progress = player.progress(now);
+        assert_eq!(progress.captured, Duration::ZERO);
+        assert!(progress.part().is_some_and(|part| part < 0.01));
+        while now < begin + whole / 2 {
+            match player.next(now) {
+                Step::Packet(_) => {}
+                Step::NotBefore(at) => now = at,
+                Step::Reading => wait(&player),
+                other => panic!("{other:?}"),
+            }
+        }
+        let progress = player.progress(now);
+        let near = |span: Duration, expected: Duration| span.abs_diff(expected) < whole / 8;
+        assert!(near(progress.captured, whole / 2), "{progress:?}");
+        let left = progress.time_left().unwrap();
+        assert!(near(left, whole / 2), "{left:?} {progress:?}");
+        run(&mut player);
+        let progress = player.progress(now);
+        assert_eq!((progress.part(), progress.captured), (Some(1.0), whole));
+    }
 }
 
 #[test]

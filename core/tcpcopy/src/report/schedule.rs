@@ -25,6 +25,16 @@ pub struct ScheduleReport {
     pub limit: Option<String>,
     /// Packets of which the capture kept a part only: holes in their streams.
     pub cut_short: u64,
+    /// Packets that `-x` and `-F` do not ask for.
+    pub filtered_out: u64,
+    /// Frames before `--from`.
+    pub before_window: u64,
+    /// Frames that hold no IP packet.
+    pub not_ip: u64,
+    /// Frames of a link type that can't be read.
+    pub unknown_link: u64,
+    /// libpcap's number of the first such link type.
+    pub first_unknown_link: Option<u16>,
     /// Frames whose time lay before that of an earlier one.
     pub times_gone_back: u64,
 }
@@ -53,6 +63,11 @@ impl ScheduleReport {
                 .main_cause()
                 .map(|cause| cause.describe().to_owned()),
             cut_short: play.read.cut_short,
+            filtered_out: play.read.filtered_out,
+            before_window: play.read.before_window,
+            not_ip: play.read.not_ip,
+            unknown_link: play.read.unknown_link,
+            first_unknown_link: play.read.first_unknown_link,
             times_gone_back: play.read.files.backwards,
         }
     }
@@ -77,9 +92,35 @@ impl ScheduleReport {
             false => String::new(),
         };
         format!(
-            "files        {} packets of {:.1} s, {kept}{held}\n",
-            self.packets, self.captured_s
+            "files        {} packets of {:.1} s, {kept}{held}{}\n",
+            self.packets,
+            self.captured_s,
+            self.left_out(),
         )
+    }
+
+    /// What was in the files and is worth a word: what can't be read, and why nothing was played.
+    fn left_out(&self) -> String {
+        let mut text = String::new();
+        if let Some(link) = self.first_unknown_link {
+            let count = self.unknown_link;
+            text.push_str(&format!(
+                "; {count} frames of link type {link} can't be read"
+            ));
+        }
+        if self.cut_short > 0 {
+            text.push_str(&format!(
+                "; {} were cut short by the capture",
+                self.cut_short
+            ));
+        }
+        if self.packets == 0 {
+            text.push_str(&format!(
+                "; {} other packets are not what -x asks for, {} lie before --from",
+                self.filtered_out, self.before_window
+            ));
+        }
+        text
     }
 }
 
@@ -103,6 +144,17 @@ mod tests {
             report.line(),
             "files        10 packets of 2.0 s, late by 12.0 ms for 99 of 100, 34.5 ms at most: the \
              target did not take it as fast; held back 1.2 s for the target\n"
+        );
+        let empty = ScheduleReport {
+            filtered_out: 7,
+            unknown_link: 3,
+            first_unknown_link: Some(105),
+            ..ScheduleReport::default()
+        };
+        assert_eq!(
+            empty.line(),
+            "files        0 packets of 0.0 s, on time; 3 frames of link type 105 can't be read; \
+             7 other packets are not what -x asks for, 0 lie before --from\n"
         );
     }
 }

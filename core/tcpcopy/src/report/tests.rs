@@ -17,6 +17,7 @@ fn report() -> Report {
     ledger.capture.packets = 50;
     ledger.send_errors.no_buffers = 4;
     figures.sessions_high_water = 2;
+    figures.tunnel.intercepts = 1;
     report_of(vec![figures])
 }
 
@@ -53,7 +54,8 @@ send delay   0.0 ms in the middle, 0.0 ms for 99 of 100, 0.0 ms at most
 loss rate    11.1111 % (1 of 9 requests did not reach the target; 7 were answered)
 capture      50 packets, 0 dropped by the kernel
 sent         0 packets, 0 segments sent again, 4 packets refused by the kernel
-sessions     2 at most at once; intercept lost 0 times
+intercept    lost 0 times
+sessions     2 at most at once
 this process 12.3 s, 1.50 s of processor time, 20.0 MiB of memory at most
 ";
     assert_eq!(report().table(), expected.trim_start_matches('\n'));

@@ -1,13 +1,12 @@
 //! The capture side of a shard: from ring blocks to segments.
 
-use std::time::Instant;
-
 use intercept_lib::LogGate;
 use tcpcopy_engine::CaptureEvent;
-use tcpcopy_net::ring::{CaptureRing, DeviceChange};
-use tcpcopy_packet::{PacketError, Segment};
+use tcpcopy_net::ring::CaptureRing;
+use tcpcopy_packet::{PacketError, Segment, TcpFlags};
 
 use super::lane::Lane;
+use crate::devices::look_at_devices;
 
 /// The rings of a shard, one for each device.
 #[derive(Debug)]
@@ -73,17 +72,7 @@ impl CaptureSource {
 
     /// Says what became of the devices after a ring has reported an error, and clears it.
     pub(super) fn look_at_devices(&mut self) {
-        for ring in &mut self.rings {
-            let problem = match ring.device_change() {
-                Ok(None) => continue,
-                Ok(Some(DeviceChange::Down)) => "it is or was down".to_owned(),
-                Ok(Some(DeviceChange::Gone)) => "it no longer exists".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            if let Some(held_back) = self.log_gate.pass(Instant::now()) {
-                tracing::warn!(problem, held_back, "a capture device has trouble");
-            }
-        }
+        look_at_devices(&mut self.rings, &mut self.log_gate);
     }
 }
 
@@ -91,8 +80,17 @@ impl CaptureSource {
 pub(super) fn hear_packet(lanes: &mut [Lane], time: tcpcopy_engine::Instant, packet: &[u8]) {
     match Segment::parse(packet) {
         Ok(segment) => {
+            let may_be_own = lanes.len() > 1 && segment.flags.contains(TcpFlags::SYN);
+            let is_own = may_be_own
+                && lanes
+                    .iter_mut()
+                    .any(|lane| lane.engine.is_own(time, &segment));
             for lane in lanes {
-                lane.engine.segment(time, &segment);
+                match is_own {
+                    // One lane's own would be another's to replay.
+                    true => lane.engine.leave_alone(time, &segment),
+                    false => lane.engine.segment(time, &segment),
+                }
             }
         }
         Err(error) => {

@@ -1,8 +1,9 @@
 //! Capture files as a shard's source, in the player's time.
 //!
-//! A file can wait, so nothing of it has to be lost: while every lane holds as much as it should,
-//! the player is not asked. One slow target among several does not hold up the others; what it can't
-//! take is dropped by name in its own lane.
+//! A file can wait, so nothing of it has to be lost: while a lane holds as much as it should, the
+//! player is not asked. With several targets, one that does nothing at all for a second is not waited
+//! for, and at a given speed no target is waited for that is merely slower than another; what such a
+//! one can't take is dropped by name in its own lane.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const MOST_READ_AHEAD_BYTES: u64 = 16 << 20;
 const MOST_HURRIED_SESSIONS: u64 = 256;
 /// How long the sessions of one round may take to end before the next begins.
 const ROUND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A target that has taken nothing for so long is not waited for, where there are others.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// Where the files stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +43,10 @@ pub(super) struct FileSource {
     most_held_bytes: u64,
     /// Sessions that may wait for a target at once.
     most_hurried_sessions: u64,
-    /// Why a file could not be read to its end.
-    problem: Option<String>,
+    /// For each lane, how much it had delivered, and when it last delivered.
+    delivered: Vec<(u64, Instant)>,
+    /// A file could not be read to its end.
+    is_broken: bool,
 }
 
 impl FileSource {
@@ -57,7 +63,8 @@ impl FileSource {
             state: State::Playing,
             most_held_bytes,
             most_hurried_sessions,
-            problem: None,
+            delivered: Vec::new(),
+            is_broken: false,
         }
     }
 
@@ -75,9 +82,9 @@ impl FileSource {
         self.state = State::Over;
     }
 
-    /// Why a file could not be read to its end.
-    pub(super) fn take_problem(&mut self) -> Option<String> {
-        self.problem.take()
+    /// Whether a file could not be read to its end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     pub(super) fn pause(&mut self, now: Instant, is_paused: bool) {
@@ -101,7 +108,7 @@ impl FileSource {
             State::Playing => {}
         }
         for _ in 0..PACKETS_PER_TURN {
-            if !lanes.iter().any(|lane| self.has_room(lane)) {
+            if self.must_wait(lanes, now) {
                 // What the targets acknowledge wakes the loop.
                 self.player.hold(now);
                 return Next::Until(None);
@@ -113,31 +120,55 @@ impl FileSource {
                 }
                 Step::Reading | Step::Paused => return Next::Until(None),
                 Step::EndOfRound => {
-                    for lane in lanes {
-                        lane.engine.end_round(time);
-                    }
+                    end_round(lanes, time);
                     self.state = State::RoundEnds {
                         by: now + ROUND_PATIENCE,
                     };
                     return Next::More;
                 }
                 Step::End => {
+                    end_round(lanes, time);
                     self.state = State::Over;
                     return Next::More;
                 }
                 Step::Failed(error) => {
                     let hint = error.hint();
                     tracing::error!(%error, hint, "a capture file can't be read to its end");
-                    self.problem = Some(error.to_string());
+                    self.is_broken = true;
                 }
             }
         }
         Next::More
     }
 
-    fn has_room(&self, lane: &Lane) -> bool {
-        let gauges = lane.engine.gauges();
-        gauges.buffered_bytes < self.most_held_bytes
-            && gauges.hurried_sessions < self.most_hurried_sessions
+    /// Whether the lanes hold so much that nothing more should be read.
+    fn must_wait(&mut self, lanes: &[Lane], now: Instant) -> bool {
+        self.delivered.resize(lanes.len(), (0, now));
+        let (mut full, mut live, mut live_and_full) = (0, 0, 0);
+        for (lane, (delivered, at)) in lanes.iter().zip(&mut self.delivered) {
+            let bytes = lane.engine.ledger().bytes.delivered;
+            if std::mem::replace(delivered, bytes) != bytes {
+                *at = now;
+            }
+            let gauges = lane.engine.gauges();
+            // What waits for a hole to be filled waits for the next packets.
+            let is_full = gauges.buffered_bytes - gauges.held_bytes >= self.most_held_bytes
+                || gauges.hurried_sessions >= self.most_hurried_sessions;
+            let is_live = !lane.has_ended() && now.saturating_duration_since(*at) < SIGN_OF_LIFE;
+            full += usize::from(is_full);
+            live += usize::from(is_live);
+            live_and_full += usize::from(is_live && is_full);
+        }
+        match self.player.speed() {
+            _ if live == 0 => full == lanes.len(),
+            Speed::Max => live_and_full > 0,
+            Speed::Times(_) => live_and_full == live,
+        }
+    }
+}
+
+fn end_round(lanes: &mut [Lane], time: tcpcopy_engine::Instant) {
+    for lane in lanes {
+        lane.engine.end_round(time);
     }
 }

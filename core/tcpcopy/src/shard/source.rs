@@ -89,10 +89,11 @@ impl Source {
         }
     }
 
-    pub(super) fn take_problem(&mut self) -> Option<String> {
+    /// Whether not everything could be read.
+    pub(super) fn is_broken(&self) -> bool {
         match self {
-            Self::Devices(_) => None,
-            Self::Files(files) => files.take_problem(),
+            Self::Devices(_) => false,
+            Self::Files(files) => files.is_broken(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tcpcopy_engine::Mapping;
 use tcpcopy_net::file::Input;
-use tcpcopy_net::filter::{CaptureFilter, Directions, FilterError, OriginFilter};
+use tcpcopy_net::filter::{CaptureFilter, Directions, OriginFilter};
 use tcpcopy_net::ring::{CaptureRing, RingConfig};
 use tcpcopy_net::shard::ShardMap;
 
@@ -12,6 +12,7 @@ use crate::error::StartError;
 use crate::player::{Choice, Playlist};
 use crate::shard::SourceParts;
 use crate::sources::Sources;
+use crate::traffic;
 
 /// What a shard will read, opened while the privileges for it are there.
 #[derive(Debug)]
@@ -71,65 +72,23 @@ fn shard_map(config: &Config) -> ShardMap {
 /// # Errors
 /// [`StartError::Filter`].
 pub(crate) fn filter(config: &Config) -> Result<CaptureFilter, StartError> {
-    let wrong = |error: FilterError| StartError::Filter(error.to_string());
-    let user_filter = config.capture.filter.as_deref();
-    // Alone first, so that stray brackets in it can't reach what is joined to it.
-    user_filter
-        .map(CaptureFilter::compile)
-        .transpose()
-        .map_err(wrong)?;
-    // What a file holds was captured before anything of it was replayed.
-    let own_replay = match config.sources {
-        Sources::Devices(_) => not_our_own(config.mappings()),
+    let own_replay: Vec<Mapping> = match config.sources {
+        Sources::Devices(_) => config.mappings().copied().collect(),
+        // What a file holds was captured before anything of it was replayed.
         Sources::Files(_) => Vec::new(),
     };
-    let conditions: Vec<String> = user_filter
-        .map(|text| format!("({text})"))
-        .into_iter()
-        .chain(own_replay)
-        .collect();
-    let conditions = conditions.join(" and ");
-    CaptureFilter::for_origins(&origins(config), Directions::ToOrigin, Some(&conditions))
-        .map_err(wrong)
-}
-
-/// Keeps replayed packets from being captured and replayed in turn, where they pass the capturing
-/// device, as on a mirror port, and any address that receives on the target's port is an origin.
-fn not_our_own<'a>(mappings: impl Iterator<Item = &'a Mapping> + Clone) -> Vec<String> {
-    let any_address_on = |port| {
-        mappings
-            .clone()
-            .any(|origin| origin.origin_address.is_none() && origin.origin_port == port)
-    };
-    let mut conditions: Vec<String> = mappings
-        .clone()
-        .map(|mapping| mapping.target)
-        .filter(|target| any_address_on(target.port))
-        .map(|target| {
-            format!(
-                "not (dst host {} and dst port {})",
-                target.address, target.port
-            )
-        })
-        .collect();
-    conditions.sort();
-    conditions.dedup();
-    conditions
+    let user_filter = config.capture.filter.as_deref();
+    traffic::filter(
+        &origins(config),
+        &own_replay,
+        user_filter,
+        Directions::ToOrigin,
+    )
 }
 
 /// Where clients' packets go, each once.
 pub(crate) fn origins(config: &Config) -> Vec<OriginFilter> {
-    let mut origins: Vec<OriginFilter> = Vec::new();
-    for mapping in config.mappings() {
-        let origin = OriginFilter {
-            address: mapping.origin_address,
-            port: mapping.origin_port,
-        };
-        if !origins.contains(&origin) {
-            origins.push(origin);
-        }
-    }
-    origins
+    traffic::origins(config.mappings())
 }
 
 /// The rings of every shard, one for each device.
@@ -163,40 +122,4 @@ fn rings(
         }
     }
     Ok(of_shards)
-}
-
-#[cfg(test)]
-mod tests {
-    use tcpcopy_packet::Endpoint;
-
-    use super::*;
-
-    fn mapping(origin: Option<&str>, origin_port: u16, target: &str, port: u16) -> Mapping {
-        let address = |text: &str| text.parse().expect("an address");
-        let target = Endpoint::new(address(target), port);
-        Mapping {
-            origin_address: origin.map(address),
-            origin_port,
-            target,
-        }
-    }
-
-    #[test]
-    fn replayed_packets_are_not_captured_again() {
-        assert_eq!(
-            not_our_own(
-                [
-                    mapping(None, 80, "10.0.0.9", 80),
-                    mapping(None, 80, "fd00::9", 80),
-                    mapping(None, 81, "10.0.0.9", 8081),
-                    mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
-                ]
-                .iter()
-            ),
-            [
-                "not (dst host 10.0.0.9 and dst port 80)",
-                "not (dst host fd00::9 and dst port 80)",
-            ]
-        );
-    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use intercept_lib::tunnel::Security;
-use tcpcopy_engine::{Mapping, Upstream};
+use tcpcopy_engine::{Mapping, SOCKET_HOP_LIMIT, Upstream};
 use tcpcopy_net::descriptors;
 use tcpcopy_net::interfaces::local_addresses;
 use tcpcopy_net::raw::{RawConfig, RawSender};
@@ -111,6 +111,8 @@ fn raise_descriptor_limit() {
 fn sockets(config: &Config) -> Result<Sockets, StartError> {
     let sockets = SocketConfig {
         sources: config.engine.client_pool.clone(),
+        // By this the engine knows its own connections where the capture sees them again.
+        hop_limit: Some(SOCKET_HOP_LIMIT),
         ..SocketConfig::default()
     };
     Sockets::open(&sockets).map_err(|error| StartError::Sockets(reason(&error)))

@@ -13,6 +13,8 @@ use tcpcopy_packet::FourTuple;
 
 /// Bytes of a netlink message's header.
 const HEADER_LEN: usize = 16;
+/// Bytes of a netlink attribute before its value: length and kind.
+const ATTRIBUTE_HEADER_LEN: u16 = 4;
 /// Where the error stands in an error message.
 const ERROR_AT: usize = HEADER_LEN;
 /// Where the state stands in an answer about a socket, after its address family.
@@ -33,30 +35,36 @@ const LISTENING: u8 = 10;
 
 /// Whether the kernel takes packets from `source` to `target` on a device whose reverse-path filter
 /// is on. It answers as it would decide, since it runs the same code. IPv6 has no such filter.
-pub(super) fn reverse_path(source: IpAddr, target: IpAddr, device: u32) -> ReversePath {
+pub(crate) fn reverse_path(source: IpAddr, target: IpAddr, device: u32) -> ReversePath {
     let (IpAddr::V4(source), IpAddr::V4(target)) = (source, target) else {
         return ReversePath::Unknown;
     };
-    let mut body = vec![libc::AF_INET as u8, 32, 32, 0, 0, 0, 0, 0];
-    body.extend(0u32.to_ne_bytes());
-    for (kind, value) in [
-        (libc::RTA_DST, target.octets()),
-        (libc::RTA_SRC, source.octets()),
-        (libc::RTA_IIF, device.to_ne_bytes()),
-    ] {
-        body.extend(8u16.to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(value);
+    let answer = ask_route(&[
+        (libc::RTA_DST, &target.octets()),
+        (libc::RTA_SRC, &source.octets()),
+        (libc::RTA_IIF, &device.to_ne_bytes()),
+    ]);
+    match answer {
+        Ok(None) => ReversePath::Accepts,
+        // Kernels from about 6.13 on don't tell this refusal from others.
+        Ok(Some(libc::EXDEV | libc::EINVAL)) => ReversePath::Refuses,
+        Ok(Some(_)) | Err(_) => ReversePath::Unknown,
     }
-    match ask(ROUTE, libc::RTM_GETROUTE, &body) {
-        Ok(answer) => match error_of(&answer) {
-            None => ReversePath::Accepts,
-            // Kernels from about 6.13 on don't tell this refusal from others.
-            Some(libc::EXDEV | libc::EINVAL) => ReversePath::Refuses,
-            Some(_) => ReversePath::Unknown,
-        },
-        Err(_) => ReversePath::Unknown,
-    }
+}
+
+/// Whether this host knows a way to an address; also if the kernel does not tell.
+pub(super) fn has_route(address: IpAddr) -> bool {
+    let answer = match address {
+        IpAddr::V4(address) => ask_route(&[(libc::RTA_DST, &address.octets())]),
+        IpAddr::V6(address) => ask_route(&[(libc::RTA_DST, &address.octets())]),
+    };
+    // Unreachable in one of three ways, prohibited, or a black hole.
+    !matches!(
+        answer,
+        Ok(Some(
+            libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL
+        ))
+    )
 }
 
 /// What the host's TCP has for a tuple of which it is the destination.
@@ -90,6 +98,28 @@ pub(super) fn tcp_state(tuple: &FourTuple) -> TargetState {
         (None, Some(&LISTENING)) => TargetState::Listening,
         (Some(_), _) | (None, _) => TargetState::Unknown,
     }
+}
+
+/// Asks for the route that a packet with these properties takes; the destination comes first. The
+/// answer is the error, if it takes none.
+fn ask_route(attributes: &[(u16, &[u8])]) -> io::Result<Option<i32>> {
+    let address_len = attributes.first().map_or(0, |(_, address)| address.len());
+    let family = match address_len {
+        4 => libc::AF_INET,
+        _ => libc::AF_INET6,
+    };
+    let bits = (8 * address_len) as u8;
+    let has_source = attributes.iter().any(|(kind, _)| *kind == libc::RTA_SRC);
+    let source_bits = if has_source { bits } else { 0 };
+    let mut body = vec![family as u8, bits, source_bits, 0, 0, 0, 0, 0];
+    body.extend(0u32.to_ne_bytes());
+    for (kind, value) in attributes {
+        body.extend((ATTRIBUTE_HEADER_LEN + value.len() as u16).to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend_from_slice(value);
+    }
+    let answer = ask(ROUTE, libc::RTM_GETROUTE, &body)?;
+    Ok(error_of(&answer))
 }
 
 /// Sends one request and returns the message that answers it.

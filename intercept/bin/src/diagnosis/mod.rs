@@ -14,6 +14,8 @@ use tcpcopy_net::interfaces::{interface_index, local_addresses};
 
 use crate::shared::Shared;
 
+pub(crate) use kernel::reverse_path;
+
 /// Probes looked for at once; beyond that, questions are answered without having looked.
 const MAX_WATCHES: usize = 8;
 /// How long a probe is looked for after the last question about it.
@@ -55,6 +57,7 @@ impl Diagnostician {
             forwards: forwards(shared.device.as_deref(), target),
             passlisted: shared.passlist.contains(&source),
             watching: sightings.is_some(),
+            routes_back: kernel::has_route(source),
             tcp: kernel::tcp_state(&probe.tuple),
             reverse_path: ReversePath::Unknown,
             rp_filter: 0,

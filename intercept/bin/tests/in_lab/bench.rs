@@ -30,6 +30,7 @@ impl Bench {
         let config = NginxConfig {
             ports: vec![PORT],
             body: BODY.to_owned(),
+            ..NginxConfig::default()
         };
         let nginx = Nginx::start(lab.host("target"), &config).unwrap();
         Some(Self { lab, nginx })

@@ -22,6 +22,7 @@ const FLAG_TARGET_IS_HERE: u8 = 1;
 const FLAG_FORWARDS: u8 = 2;
 const FLAG_PASSLISTED: u8 = 4;
 const FLAG_WATCHING: u8 = 8;
+const FLAG_ROUTES_BACK: u8 = 16;
 
 /// A SYN that was or will be sent to find out how far it comes. Its sequence number is its tag:
 /// it and all that answers it are known by that number, whatever a NAT makes of its source.
@@ -48,6 +49,8 @@ pub struct Diagnosis {
     pub passlisted: bool,
     /// Whether the host's devices are being watched; if not, no sighting means nothing.
     pub watching: bool,
+    /// Whether the host knows a route to the probe's source; also when it does not tell.
+    pub routes_back: bool,
     /// What the host's TCP has for the probe's tuple.
     pub tcp: TargetState,
     /// Whether the host takes packets from the probe's source where the probe arrived.
@@ -157,7 +160,8 @@ impl Diagnosis {
             flag(self.target_is_here, FLAG_TARGET_IS_HERE)
                 | flag(self.forwards, FLAG_FORWARDS)
                 | flag(self.passlisted, FLAG_PASSLISTED)
-                | flag(self.watching, FLAG_WATCHING),
+                | flag(self.watching, FLAG_WATCHING)
+                | flag(self.routes_back, FLAG_ROUTES_BACK),
         );
         out.push(match self.tcp {
             TargetState::Unknown => 0,
@@ -212,6 +216,7 @@ impl Diagnosis {
             forwards: flags & FLAG_FORWARDS != 0,
             passlisted: flags & FLAG_PASSLISTED != 0,
             watching: flags & FLAG_WATCHING != 0,
+            routes_back: flags & FLAG_ROUTES_BACK != 0,
             tcp,
             reverse_path,
             rp_filter,
@@ -274,6 +279,7 @@ mod tests {
             forwards: true,
             passlisted: false,
             watching: true,
+            routes_back: true,
             tcp: TargetState::Connected,
             reverse_path: ReversePath::Refuses,
             rp_filter: 2,

@@ -239,6 +239,7 @@ fn a_probe_is_diagnosed_for_those_who_were_granted_it() {
         forwards: false,
         passlisted: false,
         watching: true,
+        routes_back: false,
         tcp: TargetState::Listening,
         reverse_path: ReversePath::Accepts,
         rp_filter: 1,

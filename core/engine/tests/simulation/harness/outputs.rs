@@ -7,7 +7,7 @@ use tcpcopy_packet::{FourTuple, TcpFlags};
 
 use super::tunnel::TunnelMessage;
 use super::{Event, Simulation};
-use crate::events::Micros;
+use crate::events::{MILLISECOND_US, Micros};
 use crate::trace::Place;
 use crate::wire::{Header, parse_verified};
 
@@ -136,6 +136,10 @@ impl Simulation<'_> {
         // What the target answered now, nobody would catch.
         assert!(self.tunnel.is_up(), "the tunnel is down: {header}");
         self.registrations.check_packet(&header);
+        if self.scenario.loops_to.is_some() {
+            let captured_us = self.now_us + MILLISECOND_US;
+            self.queue.push(captured_us, Event::Looped(packet.clone()));
+        }
         for arrival_us in self.to_target.carry(self.now_us) {
             self.queue
                 .push(arrival_us, Event::ReachesTarget(packet.clone()));

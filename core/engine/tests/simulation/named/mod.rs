@@ -4,11 +4,14 @@ mod captures;
 mod large;
 mod links;
 mod options;
+mod shaping;
 mod targets;
 mod tunnels;
 
+use tcpcopy_engine::DropReason;
+
 use crate::capture::{ClientShape, Disturbance};
-use crate::check::{Expected, check};
+use crate::check::{Expected, Streams, check};
 use crate::events::SECOND_US;
 use crate::harness::{Outcome, run};
 use crate::mix::Mix;
@@ -81,4 +84,32 @@ fn delivered_percent(outcomes: &[Outcome]) -> u64 {
         .map(|outcome| outcome.ledger.bytes.delivered)
         .sum();
     delivered * 100 / captured.max(1)
+}
+
+/// Many small connections, so that shares can be counted.
+fn add_crowd(scenario: &mut Scenario, rng: &mut Rng, count: u16) {
+    let mix = Mix {
+        turns: 1,
+        message_bytes: 100,
+        answer_bytes: 400,
+        ..Mix::default()
+    };
+    for index in 0..count {
+        let tuple = Family::V4.client(index);
+        let conversation = mix.conversation(tuple, rng.range(0, 5 * SECOND_US), rng);
+        scenario.capture(
+            conversation,
+            ClientShape::default(),
+            Disturbance::default(),
+            rng,
+        );
+    }
+}
+
+/// Only these drops, and pieces of streams at the target.
+fn pieces(drops: &[DropReason]) -> Expected<'_> {
+    Expected {
+        streams: Streams::Pieces,
+        drops,
+    }
 }

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 
 use tcpcopy_engine::{
-    Closing, Engine, Instant, Output, SessionId, SessionRecord, ShutDown, UpstreamEvent,
+    Closing, Engine, Instant, Output, SOCKET_HOP_LIMIT, SessionId, SessionRecord, ShutDown,
+    UpstreamEvent,
 };
-use tcpcopy_packet::{Endpoint, Segment};
+use tcpcopy_packet::{Endpoint, FourTuple, Segment, TcpFlags, TcpOptions};
 
 use super::kernel::{Kernel, KernelConfig, KernelCounts, Told};
 use crate::content::target_said;
-use crate::events::{EventQueue, Micros, SECOND_US};
-use crate::harness::{Outcome, check_in_flight, new_engine};
+use crate::events::{EventQueue, MILLISECOND_US, Micros, SECOND_US};
+use crate::harness::{ORIGIN_BYTES, Outcome, check_in_flight, new_engine};
 use crate::plugins::Observed;
 use crate::rng::Rng;
-use crate::scenario::{Scenario, Stop};
+use crate::scenario::{Control, Scenario, Stop};
 use crate::target::TargetCounts;
 use crate::trace::{Place, Trace};
+use crate::wire::Header;
 
 /// Steps within one virtual microsecond after which nothing moves any more.
 const MAX_STEPS_AT_ONCE: u32 = 100_000;
@@ -55,6 +57,9 @@ pub(crate) fn run(scenario: &SocketScenario) -> SocketOutcome {
 enum Event {
     /// The next segment of this connection is captured.
     Captured(usize),
+    Control(Control),
+    /// A connection from here is captured where the target's traffic comes by again.
+    Looped(Endpoint),
     Stop,
 }
 
@@ -95,6 +100,9 @@ impl<'a> Simulation<'a> {
             if let Some(first) = connection.segments.first() {
                 queue.push(first.at_us, Event::Captured(index));
             }
+        }
+        for &(at_us, control) in &scenario.controls {
+            queue.push(at_us, Event::Control(control));
         }
         let last_us = scenario.captured_until_us();
         let stop_us = match scenario.stop {
@@ -155,6 +163,8 @@ impl<'a> Simulation<'a> {
         if self.queue.next_at().is_some_and(|at| at <= self.now_us) {
             match self.queue.pop().expect("peeked").1 {
                 Event::Captured(connection) => self.captured(connection),
+                Event::Control(control) => self.control(control),
+                Event::Looped(source) => self.looped(source),
                 Event::Stop => self.stop(),
             }
         } else if self.engine_at.is_some_and(|at| at <= self.now_us) {
@@ -191,6 +201,33 @@ impl<'a> Simulation<'a> {
             .segment(self.now_us, Place::Captured, &captured.header);
         let segment: Segment<'_> = captured.header.segment(&payload);
         self.engine.segment(self.now(), &segment);
+        self.drain_engine();
+    }
+
+    fn control(&mut self, control: Control) {
+        self.trace.note(self.now_us, format!("{control:?}"));
+        let now = self.now();
+        control.apply(&mut self.engine, now);
+        self.drain_engine();
+    }
+
+    fn looped(&mut self, source: Endpoint) {
+        let destination = self.scenario.loops_to.expect("only where it loops");
+        let syn = Header {
+            tuple: FourTuple::new(source, destination),
+            seq: u32::from(source.port),
+            ack: 0,
+            flags: TcpFlags::SYN,
+            window: 1_000,
+            options: TcpOptions::default(),
+            payload_len: 0,
+        };
+        self.trace.segment(self.now_us, Place::Captured, &syn);
+        let syn = Segment {
+            hop_limit: SOCKET_HOP_LIMIT,
+            ..syn.segment(&[])
+        };
+        self.engine.segment(self.now(), &syn);
         self.drain_engine();
     }
 
@@ -282,6 +319,10 @@ impl<'a> Simulation<'a> {
 
     fn connect(&mut self, session: SessionId, target: Endpoint) {
         let connected = self.kernel.connect(self.now_us, session, target);
+        if let (Ok(source), Some(_)) = (connected, self.scenario.loops_to) {
+            let captured_us = self.now_us + MILLISECOND_US;
+            self.queue.push(captured_us, Event::Looped(source));
+        }
         let event = match connected {
             Ok(source) => UpstreamEvent::Connecting { session, source },
             Err(failure) => UpstreamEvent::Failed { session, failure },
@@ -332,6 +373,7 @@ impl<'a> Simulation<'a> {
             finished_us: self.finished_us.unwrap_or(self.now_us),
             lost_to_target: 0,
             observed: self.observed.take(),
+            send_delay: self.engine.send_delay().clone(),
         };
         SocketOutcome {
             outcome,

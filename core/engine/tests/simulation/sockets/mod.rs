@@ -12,3 +12,4 @@ mod named;
 
 pub(crate) use generated::{over_impatient_kernel, over_patient_kernel};
 pub(crate) use harness::run;
+pub(crate) use named::simulate_plain;

@@ -9,6 +9,7 @@ use super::kernel::{Fortune, KernelConfig};
 use crate::check::{Expected, Streams, check};
 use crate::conversation::Ending;
 use crate::events::{MILLISECOND_US, MINUTE_US, SECOND_US};
+use crate::harness::Outcome;
 use crate::mix::Mix;
 use crate::named::add_clients;
 use crate::rng::Rng;
@@ -17,6 +18,18 @@ use crate::target::{Finish, Reader};
 
 /// Seeds each scenario is run with.
 const SEEDS: u64 = 4;
+
+/// The same scenarios as those of the raw upstream, over a plain kernel.
+pub(crate) fn simulate_plain(
+    name: &str,
+    expected: Expected<'_>,
+    arrange: impl Fn(&mut Scenario, &mut Rng),
+) -> Vec<Outcome> {
+    let outcomes = simulate(name, expected, |sockets, rng| {
+        arrange(&mut sockets.scenario, rng);
+    });
+    outcomes.into_iter().map(|it| it.outcome).collect()
+}
 
 /// Builds a scenario with `arrange`, runs and checks it for several seeds; returns the outcomes.
 fn simulate(

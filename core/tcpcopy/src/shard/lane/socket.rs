@@ -96,6 +96,7 @@ impl SocketUpstream {
 
     /// Does at most `limit` things.
     pub(super) fn emit(&mut self, clock: Clock, engine: &mut Engine, limit: usize) -> Next {
+        self.sockets.set_time(clock.now);
         for _ in 0..limit {
             let answer = match engine.poll_output(clock.time) {
                 Output::Connect {
@@ -113,7 +114,7 @@ impl SocketUpstream {
                     bytes: self.sockets.send(session.as_u64(), bytes),
                 }),
                 Output::Close { session, how } => {
-                    self.close(session, how);
+                    self.close(clock.now, session, how);
                     None
                 }
                 Output::Record(record) => {
@@ -157,10 +158,13 @@ impl SocketUpstream {
         }
     }
 
-    fn close(&mut self, session: SessionId, how: Closing) {
+    fn close(&mut self, now: Instant, session: SessionId, how: Closing) {
         let token = session.as_u64();
-        if how != Closing::Finish {
-            self.connecting.remove(&token);
+        if how != Closing::Finish
+            && let Some((target, address)) = self.connecting.remove(&token)
+        {
+            // The engine has lost its patience before the kernel has.
+            self.targets.connect_failed(now, target, address);
         }
         match how {
             Closing::Finish => self.sockets.finish(token),

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{Backlog, listen};
 
 use crate::journal::Journal;
+use crate::listen::listen_on;
 
 /// What a client asks, once a connection.
 const QUESTION: [u8; 6] = *b"hello\n";
@@ -29,10 +29,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts the processes that share the listening socket and waits for them.
 pub(crate) fn accept(port: u16, processes: u32, journal: &Path) -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
-    // The standard library's backlog is too short for very many clients at once.
-    listen(&listener, Backlog::MAXCONN)?;
-    let socket = OwnedFd::from(listener);
+    let socket = OwnedFd::from(listen_on(port)?);
     let start = || {
         Command::new(env::current_exe()?)
             .args(["accept-worker", "--journal"])

@@ -5,7 +5,9 @@
 
 mod idle;
 mod journal;
+mod listen;
 mod noise;
+mod record;
 mod store;
 mod transfer;
 
@@ -24,6 +26,15 @@ enum Role {
         #[arg(long)]
         port: u16,
         /// The file that gets one line per body.
+        #[arg(long)]
+        journal: PathBuf,
+    },
+    /// An HTTP server that writes down the hash of all that each connection brought.
+    Record {
+        /// The port to listen on.
+        #[arg(long)]
+        port: u16,
+        /// The file that gets one line per connection that has ended.
         #[arg(long)]
         journal: PathBuf,
     },
@@ -74,6 +85,7 @@ enum Role {
 fn main() -> io::Result<()> {
     match Role::parse() {
         Role::Serve { port, journal } => store::serve(port, &journal),
+        Role::Record { port, journal } => record::serve(port, &journal),
         Role::Transfer {
             server,
             bodies,

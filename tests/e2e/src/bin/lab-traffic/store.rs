@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -10,6 +10,7 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
+use crate::listen::listen_on;
 use crate::noise::Noise;
 
 /// How much of a body is read at once, in bytes.
@@ -17,7 +18,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 pub(crate) fn serve(port: u16, journal: &Path) -> io::Result<()> {
     let journal = Arc::new(Journal::open(journal)?);
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
+    let listener = listen_on(port)?;
     loop {
         let (stream, _) = listener.accept()?;
         let journal = Arc::clone(&journal);
@@ -55,7 +56,7 @@ fn serve_connection(stream: TcpStream, journal: &Journal) -> io::Result<()> {
 
 /// Reads a request up to its body and returns its path and the length of the body, or nothing
 /// when the client has no more requests.
-fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> {
+pub(crate) fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -90,7 +91,7 @@ pub(crate) fn hash_body(reader: &mut impl Read, bytes: u64) -> io::Result<String
     }
 }
 
-fn head(status: &str, bytes: usize) -> Vec<u8> {
+pub(crate) fn head(status: &str, bytes: usize) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {bytes}\r\n\r\n").into_bytes()
 }
 
@@ -100,7 +101,7 @@ fn number(text: &str) -> io::Result<u64> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text.to_owned()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes everything");
         text

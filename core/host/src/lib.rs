@@ -1,0 +1,1 @@
+//! Loads protocol plugins and runs them between the engine's sessions and the target.
