@@ -1,0 +1,10 @@
+//! MySQL and MariaDB: every session logs in at the target as the target demands, and runs the
+//! client's statements there.
+
+#![forbid(unsafe_code)]
+#![allow(dead_code, reason = "its users are being written")]
+
+mod accounts;
+mod capability;
+mod login;
+mod wire;
