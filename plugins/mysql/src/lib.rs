@@ -5,6 +5,10 @@
 #![allow(dead_code, reason = "its users are being written")]
 
 mod accounts;
+mod auth;
 mod capability;
 mod login;
+mod secret;
+#[cfg(test)]
+mod testing;
 mod wire;
