@@ -6,9 +6,13 @@
 
 mod accounts;
 mod auth;
+mod answer;
 mod capability;
+mod frame;
 mod login;
 mod secret;
 #[cfg(test)]
 mod testing;
+mod ok;
+mod sql;
 mod wire;
