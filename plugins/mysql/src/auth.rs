@@ -15,7 +15,6 @@ use std::fmt;
 
 use crate::secret::Secret;
 
-#[allow(unused_imports, reason = "the login is being written")]
 pub(crate) use dialogue::{Dialogue, Random, Rules};
 
 /// Bytes of the nonce of most methods. Servers send a NUL behind it, which is no part of it.
@@ -100,6 +99,8 @@ pub(crate) enum Refusal {
     HashOnly,
     /// The nonce has another length than the method's.
     Nonce,
+    /// The target wants a second factor.
+    SecondFactor,
     /// The target's public key can't be used.
     PublicKey,
     /// The target said something that the method does not know.
@@ -116,6 +117,7 @@ impl Refusal {
             Self::ClearPassword => "auth_clear_password",
             Self::HashOnly => "auth_hash_only",
             Self::Nonce => "auth_nonce",
+            Self::SecondFactor => "auth_second_factor",
             Self::PublicKey => "auth_public_key",
             Self::Unexpected => "auth_unexpected",
         }
@@ -143,6 +145,9 @@ impl Refusal {
                  mysql_native_password alone: configure its password"
             }
             Self::Nonce => "the target's challenge has a wrong length: is it a MySQL server?",
+            Self::SecondFactor => {
+                "the target asks for a second factor: log in with an account that has one only"
+            }
             Self::PublicKey => {
                 "the target's RSA public key can't be used: it must be a PEM of at most 4096 bits"
             }
