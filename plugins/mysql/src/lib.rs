@@ -5,14 +5,15 @@
 #![allow(dead_code, reason = "its users are being written")]
 
 mod accounts;
-mod auth;
 mod answer;
+mod auth;
 mod capability;
+mod compression;
 mod frame;
 mod login;
+mod ok;
 mod secret;
+mod sql;
 #[cfg(test)]
 mod testing;
-mod ok;
-mod sql;
 mod wire;
