@@ -145,11 +145,6 @@ impl Answer {
         }
     }
 
-    /// Whether nothing has come yet.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.state == Self::new(self.shape).state && self.summary == Summary::default()
-    }
-
     /// Whether more than the first byte matters of a packet that begins with `first`.
     pub(crate) fn wants(&self, first: u8) -> bool {
         match self.state {

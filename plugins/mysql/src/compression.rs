@@ -15,29 +15,28 @@ const CHUNK: usize = 16 * 1024;
 /// What a zstd frame may ask to be remembered of what it has said: more than any 16 MiB need.
 const WINDOW_BYTES: u64 = 32 << 20;
 
-/// What the two ends have agreed upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    Zlib,
-    Zstd,
-}
+/// How a zstd frame begins.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// A stream that is not compressed as agreed.
+/// A stream that is not compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt;
 
-/// Takes the compressed packets off a stream.
-#[derive(Debug)]
+/// Takes the compressed packets off a stream. Each tells by its first byte how it is compressed.
+#[derive(Debug, Default)]
 pub(crate) struct Unpacker {
-    algorithm: Algorithm,
     header: Vec<u8>,
     body: Body,
 }
 
 /// What comes out of the packet whose header is complete.
+#[derive(Default)]
 enum Body {
     /// The header is not complete.
+    #[default]
     None,
+    /// What is in it shows with the next byte.
+    Unseen { packed: usize, unpacked: usize },
     /// So many bytes still to come, as they are.
     Plain(usize),
     Zlib {
@@ -60,7 +59,7 @@ enum Body {
 impl std::fmt::Debug for Body {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Self::None => "None",
+            Self::None | Self::Unseen { .. } => "None",
             Self::Plain(_) => "Plain",
             Self::Zlib { .. } => "Zlib",
             Self::ZstdGathered { .. } | Self::Zstd { .. } => "Zstd",
@@ -69,14 +68,6 @@ impl std::fmt::Debug for Body {
 }
 
 impl Unpacker {
-    pub(crate) fn new(algorithm: Algorithm) -> Self {
-        Self {
-            algorithm,
-            header: Vec::new(),
-            body: Body::None,
-        }
-    }
-
     /// Puts a piece of the stream within into `out`, which is emptied first. False when `input` is
     /// taken and nothing more comes out of it.
     ///
@@ -86,7 +77,8 @@ impl Unpacker {
         out.clear();
         loop {
             let progress = match &mut self.body {
-                Body::None => self.begin(input)?,
+                Body::None => self.begin(input),
+                Body::Unseen { .. } => self.look(input),
                 Body::Plain(rest) => {
                     let (bytes, tail) = input.split_at(input.len().min(*rest).min(CHUNK));
                     *input = tail;
@@ -108,30 +100,42 @@ impl Unpacker {
         }
     }
 
-    fn begin(&mut self, input: &mut &[u8]) -> Result<bool, Corrupt> {
+    fn begin(&mut self, input: &mut &[u8]) -> bool {
         let (head, tail) = input.split_at(input.len().min(HEADER - self.header.len()));
         self.header.extend_from_slice(head);
         *input = tail;
         let &[a, b, c, _, d, e, f] = self.header.as_slice() else {
-            return Ok(false);
+            return false;
         };
         self.header.clear();
         let packed = u32::from_le_bytes([a, b, c, 0]) as usize;
         let unpacked = u32::from_le_bytes([d, e, f, 0]) as usize;
-        self.body = match (unpacked, self.algorithm) {
-            (0, _) => Body::Plain(packed),
-            (_, Algorithm::Zlib) => Body::Zlib {
-                stream: Box::new(Decompress::new(true)),
-                packed,
-                unpacked,
-            },
-            (_, Algorithm::Zstd) => Body::ZstdGathered {
+        self.body = match unpacked {
+            0 => Body::Plain(packed),
+            unpacked => Body::Unseen { packed, unpacked },
+        };
+        true
+    }
+
+    fn look(&mut self, input: &[u8]) -> bool {
+        let Body::Unseen { packed, unpacked } = self.body else {
+            return false;
+        };
+        self.body = match input.first() {
+            None => return false,
+            // No zlib stream begins so.
+            Some(first) if *first == ZSTD_MAGIC[0] => Body::ZstdGathered {
                 frame: Vec::new(),
                 packed,
                 unpacked,
             },
+            Some(_) => Body::Zlib {
+                stream: Box::new(Decompress::new(true)),
+                packed,
+                unpacked,
+            },
         };
-        Ok(true)
+        true
     }
 
     /// The next packet's header is next, where this one is complete.
@@ -142,7 +146,7 @@ impl Unpacker {
                 packed, unpacked, ..
             } => *packed == 0 && *unpacked == 0,
             Body::Zstd { unpacked, .. } => *unpacked == 0,
-            Body::None | Body::ZstdGathered { .. } => false,
+            Body::None | Body::Unseen { .. } | Body::ZstdGathered { .. } => false,
         };
         if is_complete {
             self.body = Body::None;
@@ -223,9 +227,8 @@ impl Unpacker {
 
 /// What a zstd frame asks to be remembered (RFC 8878, section 3.1.1.1).
 fn zstd_window(frame: &[u8]) -> Option<u64> {
-    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-    let descriptor = *frame.strip_prefix(&MAGIC)?.first()?;
-    let rest = &frame[MAGIC.len() + 1..];
+    let descriptor = *frame.strip_prefix(&ZSTD_MAGIC)?.first()?;
+    let rest = &frame[ZSTD_MAGIC.len() + 1..];
     if descriptor & 0x20 == 0 {
         let window = *rest.first()?;
         let base = 1_u64 << (10 + (window >> 3));
@@ -244,7 +247,12 @@ pub(crate) mod testing {
 
     use std::io::Write;
 
-    use super::*;
+    /// How a packet is compressed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Algorithm {
+        Zlib,
+        Zstd,
+    }
 
     /// A compressed packet.
     pub(crate) fn pack(algorithm: Option<Algorithm>, sequence: u8, bytes: &[u8]) -> Vec<u8> {
@@ -274,11 +282,11 @@ pub(crate) mod testing {
 mod tests {
     use proptest::prelude::*;
 
-    use super::testing::pack;
+    use super::testing::{Algorithm, pack};
     use super::*;
 
-    fn unpacked(algorithm: Algorithm, stream: &[u8], chunk: usize) -> Result<Vec<u8>, Corrupt> {
-        let mut unpacker = Unpacker::new(algorithm);
+    fn unpacked(stream: &[u8], chunk: usize) -> Result<Vec<u8>, Corrupt> {
+        let mut unpacker = Unpacker::default();
         let (mut all, mut piece) = (Vec::new(), Vec::new());
         for mut input in stream.chunks(chunk) {
             while unpacker.next(&mut input, &mut piece)? {
@@ -304,7 +312,7 @@ mod tests {
                 stream.extend(pack(algorithm, at as u8, piece));
             }
             for chunk in [1, 7, 1000, stream.len()] {
-                let found = unpacked(algorithm, &stream, chunk).expect("well packed");
+                let found = unpacked(&stream, chunk).expect("well packed");
                 assert!(found == expected, "{algorithm:?} {chunk}");
             }
         }
@@ -315,9 +323,9 @@ mod tests {
         for algorithm in [Algorithm::Zlib, Algorithm::Zstd] {
             let mut stream = pack(Some(algorithm), 0, &[7; 1000]);
             stream[4] = 100;
-            let shorter = unpacked(algorithm, &stream, 50);
+            let shorter = unpacked(&stream, 50);
             stream[5] = 200;
-            let longer = unpacked(algorithm, &stream, 50);
+            let longer = unpacked(&stream, 50);
             assert_eq!(longer, Err(Corrupt), "{algorithm:?}");
             assert!(shorter.is_ok_and(|it| it.len() <= 1000) || algorithm == Algorithm::Zlib);
         }
@@ -325,7 +333,7 @@ mod tests {
             &[10, 0, 0, 0, 1, 0, 0][..],
             &[0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 0, 0, 0, 0],
         ];
-        assert_eq!(unpacked(Algorithm::Zstd, &huge.concat(), 99), Err(Corrupt));
+        assert_eq!(unpacked(&huge.concat(), 99), Err(Corrupt));
     }
 
     proptest! {
@@ -336,14 +344,14 @@ mod tests {
             cut in 1_usize..50,
         ) {
             let algorithm = if zstd { Algorithm::Zstd } else { Algorithm::Zlib };
-            let _ = unpacked(algorithm, &bytes, cut);
+            let _ = unpacked(&bytes, cut);
             let mut packed = pack(Some(algorithm), 0, &[3; 200]);
             for (at, byte) in bytes.iter().enumerate().take(3) {
                 let place = (at * 31 + usize::from(*byte)) % packed.len();
                 packed[place] ^= byte | 1;
             }
             packed.truncate(HEADER + 200);
-            let _ = unpacked(algorithm, &packed, cut);
+            let _ = unpacked(&packed, cut);
         }
     }
 }

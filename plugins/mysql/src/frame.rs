@@ -165,9 +165,9 @@ impl Gatherer {
         })
     }
 
-    /// Forgets what was begun.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+    /// Whether a message is coming in that nobody wants.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.is_wanted == Some(false)
     }
 }
 

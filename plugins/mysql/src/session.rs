@@ -1,0 +1,250 @@
+//! One replayed connection: three streams come in, statements for the target go out.
+//!
+//! The client's bytes become messages (`client.rs`), which are noted: what the origin will answer,
+//! what a statement means. They stand in a queue (`queue.rs`) until the target is ready for them,
+//! mostly not at all, and are said in its terms (`release.rs`, `statement.rs`). Both servers'
+//! answers are read by the same rules (`origin.rs`, `target.rs`); `account.rs` puts the two halves
+//! of an exchange together. A connection that was there before the capture is joined in `late.rs`.
+
+mod client;
+mod late;
+mod memory;
+mod origin;
+mod queue;
+mod release;
+mod statement;
+mod target;
+
+use std::time::Duration;
+
+use plugin_api::{Context, Direction, Session, SessionInfo};
+
+use self::client::Client;
+use self::late::Joining;
+use self::memory::Place;
+use self::origin::Origin;
+use self::queue::Queue;
+use self::target::Target;
+use crate::Mysql;
+use crate::account::Account;
+use crate::login::{Known, LoggedIn, Login, LoginStep, Packet};
+use crate::statements::{Key, Statements};
+
+/// How long something waits for an answer of the origin that should have come before.
+const ORIGIN_WAIT: Duration = Duration::from_secs(2);
+
+/// One replayed connection.
+#[derive(Debug)]
+pub struct Connection {
+    place: Place,
+    client: Client,
+    queue: Queue,
+    origin: Origin,
+    target: Target,
+    /// The login that is under way, or the last one.
+    login: Login,
+    /// The exchange that the login is.
+    login_number: Option<u64>,
+    logged_in: Option<LoggedIn>,
+    joining: Joining,
+    statements: Statements,
+    /// The statement that the client has prepared last.
+    last_prepared: Option<Key>,
+    account: Account,
+    /// Since when something waits for the origin.
+    waits_since: Option<Duration>,
+    /// Nothing is replayed any more.
+    is_over: bool,
+}
+
+/// What a call has at hand: the plugin, and what can be done.
+struct Turn<'a, 'c> {
+    plugin: &'a Mysql,
+    ctx: &'a mut Context<'c>,
+}
+
+impl Connection {
+    pub(crate) fn open(plugin: &Mysql, info: &SessionInfo, ctx: &mut Context<'_>) -> Self {
+        let place = Place::of(info);
+        let mut connection = Self {
+            place,
+            client: Client::default(),
+            queue: Queue::default(),
+            origin: Origin::default(),
+            target: Target::default(),
+            login: Login::new(),
+            login_number: None,
+            logged_in: None,
+            joining: Joining::Joined,
+            statements: Statements::default(),
+            last_prepared: None,
+            account: Account::default(),
+            waits_since: None,
+            is_over: false,
+        };
+        let mut turn = Turn { plugin, ctx };
+        match info.start_seen {
+            true => connection.login_number = connection.account.open("login".into()),
+            false => connection.open_late(&mut turn),
+        }
+        connection
+    }
+
+    fn open_late(&mut self, turn: &mut Turn<'_, '_>) {
+        let known = self.place.recall(turn.ctx).unwrap_or_default();
+        if known == Known::default() {
+            turn.ctx.count("joined_unknown", 1);
+        } else {
+            turn.ctx.count("joined_known", 1);
+        }
+        self.client.search(known.client);
+        self.origin.search(known.client);
+        self.joining = Joining::watching();
+        self.login = Login::late(known);
+    }
+
+    /// Gives the session up.
+    fn refuse(&mut self, reason: &str, turn: &mut Turn<'_, '_>) {
+        if !self.is_over {
+            self.is_over = true;
+            turn.ctx.refuse(reason);
+        }
+    }
+
+    /// Sends what a login says.
+    fn say(&mut self, packets: &[Packet], turn: &mut Turn<'_, '_>) {
+        let mut out = Vec::new();
+        for packet in packets {
+            crate::frame::put_message(&mut out, packet.sequence, &packet.payload);
+        }
+        if out.is_empty() {
+            return;
+        }
+        if let Some(number) = self.login_number
+            && self.target.begins(number)
+        {
+            turn.ctx.begin_exchange(&self.account.label(number));
+        }
+        turn.ctx.send(&out);
+    }
+
+    /// Does what a login has come to.
+    fn login_step(&mut self, step: LoginStep, turn: &mut Turn<'_, '_>) {
+        match step {
+            LoginStep::Continue => {}
+            LoginStep::Refused(reason) => self.refuse(reason, turn),
+            LoginStep::Denied { code } => self.denied(code, turn),
+            LoginStep::Done(logged_in) => self.logged_in(*logged_in, turn),
+        }
+    }
+
+    fn waits_for_origin(&mut self, turn: &mut Turn<'_, '_>) {
+        if self.waits_since.is_none() {
+            self.waits_since = Some(turn.ctx.now());
+            turn.ctx.set_timer(ORIGIN_WAIT);
+        }
+    }
+
+    /// Lets go what can be let go, and looks whether anything waits for the origin.
+    fn proceed(&mut self, turn: &mut Turn<'_, '_>) {
+        self.pump(turn);
+        if self.queue.waits_for_origin || self.account.waits_for_origin() {
+            self.waits_for_origin(turn);
+        } else {
+            self.waits_since = None;
+        }
+    }
+
+    /// The origin's answers to what was said before can't be known.
+    fn lose_origin(&mut self, turn: &mut Turn<'_, '_>) {
+        self.origin.lose();
+        self.statements.lose_origin();
+        self.account.lose_origin(turn.ctx);
+    }
+}
+
+impl Session<Mysql> for Connection {
+    fn on_client(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        if !self.is_over {
+            self.client_bytes(bytes, &mut turn);
+            self.proceed(&mut turn);
+        }
+    }
+
+    fn on_origin(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        if !self.is_over {
+            self.origin_bytes(bytes, &mut turn);
+            self.proceed(&mut turn);
+        }
+    }
+
+    fn on_target(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        if !self.is_over {
+            self.target_bytes(bytes, &mut turn);
+            self.proceed(&mut turn);
+        }
+    }
+
+    fn on_gap(
+        &mut self,
+        plugin: &mut Mysql,
+        direction: Direction,
+        missing: Option<u64>,
+        ctx: &mut Context<'_>,
+    ) {
+        let mut turn = Turn { plugin, ctx };
+        if self.is_over {
+            return;
+        }
+        match direction {
+            Direction::Client => self.client_gap(&mut turn),
+            Direction::Origin => {
+                if !missing.is_some_and(|missing| self.origin.skip(missing)) {
+                    turn.ctx.count("origin_gaps", 1);
+                    self.lose_origin(&mut turn);
+                }
+            }
+            Direction::Target => self.refuse("capture_gap", &mut turn),
+        }
+        self.proceed(&mut turn);
+    }
+
+    fn on_client_end(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        if !self.is_over {
+            self.pump(&mut turn);
+            self.end_file(&mut turn);
+        }
+    }
+
+    fn on_origin_end(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        if !self.is_over {
+            self.lose_origin(&mut turn);
+            self.proceed(&mut turn);
+        }
+    }
+
+    fn on_timer(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        let Some(since) = self.waits_since.filter(|_| !self.is_over) else {
+            return;
+        };
+        let due = since + ORIGIN_WAIT;
+        match due
+            .checked_sub(turn.ctx.now())
+            .filter(|left| !left.is_zero())
+        {
+            Some(left) => turn.ctx.set_timer(left),
+            None => {
+                turn.ctx.count("origin_answers_missed", 1);
+                self.waits_since = None;
+                self.lose_origin(&mut turn);
+                self.proceed(&mut turn);
+            }
+        }
+    }
+}

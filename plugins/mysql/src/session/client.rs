@@ -1,0 +1,384 @@
+//! The client's stream: from bytes to messages, and what is noted of each.
+
+use std::sync::Arc;
+
+use super::late::{Framing, Joining};
+use super::queue::{Data, Item, Noted, Rest};
+use super::{Connection, Turn};
+use crate::answer::Answer;
+use crate::capability::Capabilities;
+use crate::command::Kind;
+use crate::compression::Unpacker;
+use crate::frame::{HEADER, Piece, Splitter};
+use crate::login::Packet;
+use crate::parameters::text_after_attributes;
+use crate::sql::{Meaning, digest};
+use crate::statements::{Side, Statement};
+
+/// A message up to this size is gathered; of a longer one its beginning is, and the rest goes by as
+/// it comes.
+const WHOLE_BYTES: u32 = 256 * 1024;
+
+/// How much of a longer one.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// A login's packets are shorter than this.
+const LOGIN_BYTES: usize = 1 << 20;
+
+/// The client's stream.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    phase: Phase,
+    unpacker: Option<Unpacker>,
+    splitter: Splitter,
+    assembly: Assembly,
+    /// Whether queries have attributes; `None` where the login was not seen.
+    pub(super) has_attributes: Option<bool>,
+    /// Whether what follows the login is compressed.
+    is_packed: bool,
+    /// The command whose dialogue goes on.
+    dialogue: Option<(Kind, Option<u64>)>,
+    /// The message that is coming in is left out.
+    passes_over: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Its packets are numbered from 1; the first command has number 0 again.
+    Login(Vec<u8>),
+    /// Behind a hole or a late beginning: the next message may begin anywhere.
+    Search,
+    Commands,
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Login(Vec::new())
+    }
+}
+
+/// The message that is coming in.
+#[derive(Debug, Default)]
+enum Assembly {
+    #[default]
+    Between,
+    /// The first packet's sequence number and length, and the payload so far.
+    Gathering(u8, u32, Vec<u8>),
+    /// Its beginning has been handed on.
+    Passing,
+}
+
+impl Client {
+    /// Searches for the next message of a client that has agreed upon this with the origin.
+    pub(super) fn search(&mut self, known: Option<Capabilities>) {
+        if let Some(known) = known {
+            self.agree(known);
+        }
+        (self.unpacker, self.splitter) = (None, Splitter::default());
+        self.assembly = Assembly::Between;
+        self.phase = Phase::Search;
+    }
+
+    /// Takes notice of what client and origin have agreed upon.
+    fn agree(&mut self, capabilities: Capabilities) {
+        self.has_attributes = Some(capabilities.has(Capabilities::QUERY_ATTRIBUTES));
+        self.is_packed = is_packed(capabilities);
+    }
+
+    /// Whether the beginning of a message has been handed on whose end has not come.
+    fn is_passing(&self) -> bool {
+        matches!(self.assembly, Assembly::Passing) && !self.passes_over
+    }
+}
+
+/// Whether the streams behind a login are compressed.
+pub(super) fn is_packed(capabilities: Capabilities) -> bool {
+    capabilities.has(Capabilities::COMPRESS) || capabilities.has(Capabilities::ZSTD)
+}
+
+impl Connection {
+    pub(super) fn client_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_, '_>) {
+        let rest = match &mut self.client.phase {
+            Phase::Login(gathered) => {
+                gathered.extend_from_slice(bytes);
+                self.login_packets(turn)
+            }
+            Phase::Search => self.search(bytes, turn).then(|| bytes.to_vec()),
+            Phase::Commands => return self.stream(bytes, turn),
+        };
+        if let Some(rest) = rest.filter(|_| !self.is_over) {
+            self.client.phase = Phase::Commands;
+            self.client.unpacker = self.client.is_packed.then(Unpacker::default);
+            self.stream(&rest, turn);
+        }
+    }
+
+    /// Hands on the packets of the login. The answer is what comes behind it.
+    fn login_packets(&mut self, turn: &mut Turn<'_, '_>) -> Option<Vec<u8>> {
+        let Phase::Login(gathered) = &mut self.client.phase else {
+            return None;
+        };
+        let mut gathered = std::mem::take(gathered);
+        while let Some(&[a, b, c, sequence]) = gathered.first_chunk::<HEADER>() {
+            if sequence == 0 {
+                if let Some(capabilities) = self.login.client_capabilities() {
+                    self.client.agree(capabilities);
+                }
+                return Some(gathered);
+            }
+            let length = u32::from_le_bytes([a, b, c, 0]) as usize;
+            if length > LOGIN_BYTES {
+                self.refuse("no_mysql", turn);
+                return None;
+            }
+            if gathered.len() < HEADER + length {
+                break;
+            }
+            let behind = gathered.split_off(HEADER + length);
+            let payload = gathered.split_off(HEADER);
+            gathered = behind;
+            self.login_packet(Packet { sequence, payload }, turn);
+            if self.is_over {
+                return None;
+            }
+        }
+        self.client.phase = Phase::Login(gathered);
+        None
+    }
+
+    fn login_packet(&mut self, packet: Packet, turn: &mut Turn<'_, '_>) {
+        let mut out = Vec::new();
+        let step = self
+            .login
+            .on_client(&turn.plugin.accounts, packet, turn.ctx, &mut out);
+        self.say(&out, turn);
+        self.login_step(step, turn);
+    }
+
+    /// Whether a message begins with these bytes, as far as they tell.
+    fn search(&mut self, bytes: &[u8], turn: &mut Turn<'_, '_>) -> bool {
+        let known = self.client.has_attributes.map(|_| self.client.is_packed);
+        match Framing::of(bytes, known) {
+            Some(framing) => {
+                self.client.is_packed = framing == Framing::Packed;
+                self.origin.is_packed = framing == Framing::Packed;
+                true
+            }
+            None => {
+                turn.ctx.count("bytes_between_messages", bytes.len() as u64);
+                false
+            }
+        }
+    }
+
+    /// Bytes of commands, perhaps compressed.
+    fn stream(&mut self, bytes: &[u8], turn: &mut Turn<'_, '_>) {
+        let Some(mut unpacker) = self.client.unpacker.take() else {
+            return self.split(bytes, turn);
+        };
+        let (mut input, mut plain) = (bytes, Vec::new());
+        loop {
+            match unpacker.next(&mut input, &mut plain) {
+                Ok(true) => self.split(&plain, turn),
+                Ok(false) => break,
+                Err(_) => return self.refuse("compression_corrupt", turn),
+            }
+            if self.is_over {
+                return;
+            }
+        }
+        self.client.unpacker = Some(unpacker);
+    }
+
+    fn split(&mut self, mut input: &[u8], turn: &mut Turn<'_, '_>) {
+        while !self.is_over
+            && let Some(piece) = self.client.splitter.next(&mut input)
+        {
+            self.client_piece(&piece, turn);
+        }
+    }
+
+    fn client_piece(&mut self, piece: &Piece<'_>, turn: &mut Turn<'_, '_>) {
+        if piece.starts_message() {
+            self.client.assembly = Assembly::Gathering(piece.sequence, piece.length, Vec::new());
+        }
+        match &mut self.client.assembly {
+            Assembly::Between => {}
+            Assembly::Gathering(sequence, length, payload) => {
+                let (sequence, length) = (*sequence, *length);
+                let room = match length <= WHOLE_BYTES {
+                    true => piece.bytes.len(),
+                    false => (HEAD_BYTES - payload.len()).min(piece.bytes.len()),
+                };
+                let (head, tail) = piece.bytes.split_at(room);
+                payload.extend_from_slice(head);
+                let is_whole = piece.ends_message() && tail.is_empty();
+                if is_whole || payload.len() == HEAD_BYTES && length > WHOLE_BYTES {
+                    let payload = std::mem::take(payload);
+                    self.client.assembly = Assembly::Passing;
+                    self.message(sequence, length, payload, is_whole, turn);
+                    if !tail.is_empty() {
+                        self.rest(None, tail, turn);
+                    }
+                }
+            }
+            Assembly::Passing => self.rest(piece.starts.then_some(piece.length), piece.bytes, turn),
+        }
+        if piece.ends_message() {
+            self.client.assembly = Assembly::Between;
+        }
+    }
+
+    fn rest(&mut self, header: Option<u32>, bytes: &[u8], turn: &mut Turn<'_, '_>) {
+        if !self.client.passes_over {
+            let bytes = bytes.to_vec();
+            self.enqueue(Item::Rest(Rest { header, bytes }), turn);
+        }
+    }
+
+    fn enqueue(&mut self, item: Item, turn: &mut Turn<'_, '_>) {
+        if !self.queue.push(item, turn.plugin.options.queue_bytes) {
+            return self.refuse("queue_full", turn);
+        }
+        // What comes at once need not wait in memory.
+        self.pump(turn);
+    }
+
+    fn message(
+        &mut self,
+        sequence: u8,
+        length: u32,
+        payload: Vec<u8>,
+        is_whole: bool,
+        turn: &mut Turn<'_, '_>,
+    ) {
+        self.client.passes_over = false;
+        if sequence == 0 {
+            let Some(noted) = self.note(length, payload, is_whole, turn) else {
+                return;
+            };
+            return match self.join(&noted, turn) {
+                true => self.enqueue(Item::Command(noted), turn),
+                false => self.client.passes_over = true,
+            };
+        }
+        let Some((kind, number)) = self.client.dialogue.filter(|_| !self.is_watching()) else {
+            turn.ctx.count("messages_of_nothing", 1);
+            self.client.passes_over = true;
+            return;
+        };
+        let data = Data {
+            sequence,
+            kind,
+            number,
+            payload,
+            length,
+            is_whole,
+        };
+        self.enqueue(Item::Data(data), turn);
+    }
+
+    fn is_watching(&self) -> bool {
+        !matches!(self.joining, Joining::Joined)
+    }
+
+    /// Notes a command: what it means, and that the origin will answer it.
+    fn note(
+        &mut self,
+        length: u32,
+        payload: Vec<u8>,
+        is_whole: bool,
+        turn: &mut Turn<'_, '_>,
+    ) -> Option<Box<Noted>> {
+        let kind = payload
+            .first()
+            .map_or(Kind::Unknown, |code| Kind::of(*code));
+        let mut noted = Noted {
+            kind,
+            number: None,
+            length,
+            is_whole,
+            text_at: 1,
+            meaning: Meaning::default(),
+            prepares: None,
+            last_prepared: self.last_prepared,
+            mark: self.statements.mark(),
+            payload,
+        };
+        let label = self.read_text(&mut noted, turn);
+        if kind.shape().is_some() || kind == Kind::ChangeUser {
+            noted.number = self.account.open(label);
+            if noted.number.is_none() {
+                self.refuse("too_many_exchanges", turn);
+                return None;
+            }
+        }
+        self.client.dialogue = Some((kind, noted.number));
+        if let Some(number) = noted.number {
+            let answer = kind.shape().map(Answer::new);
+            self.origin.expect(number, answer, &noted);
+            if !self.origin.is_in_step() {
+                // Older answers can't be told from this one's.
+                self.origin.forget_all_but_last();
+            }
+        }
+        Some(Box::new(noted))
+    }
+
+    /// Reads the text of a statement, if the command has one; the answer is what reports call it.
+    fn read_text(&mut self, noted: &mut Noted, turn: &mut Turn<'_, '_>) -> Arc<str> {
+        match noted.kind {
+            Kind::Query => {
+                noted.text_at = self.text_at(&noted.payload);
+                let text = &noted.payload[noted.text_at..];
+                noted.meaning = Meaning::of(text, turn.plugin.options.read_only);
+                Arc::from(digest(text))
+            }
+            Kind::Prepare => {
+                let text = &noted.payload[1..];
+                noted.meaning = Meaning::of(text, turn.plugin.options.read_only);
+                let label: Arc<str> = Arc::from(digest(text));
+                let mut statement = Statement::new(text, Arc::clone(&label));
+                statement.writes = noted.meaning.writes;
+                statement.may_ask_file = noted.meaning.may_ask_file;
+                statement.origin = Side::Asked;
+                if !noted.is_whole {
+                    statement.text = None;
+                }
+                noted.prepares = self.statements.add(statement);
+                self.last_prepared = noted.prepares;
+                Arc::from(format!("prepare: {label}"))
+            }
+            kind => Arc::from(kind.label()),
+        }
+    }
+
+    /// Where the text of a `COM_QUERY` begins.
+    fn text_at(&self, payload: &[u8]) -> usize {
+        /// No statement begins so: the one set of parameters that attributes are.
+        fn looks_like_attributes(payload: &[u8]) -> bool {
+            matches!(payload, [_, count, 1, ..] if *count < b' ')
+        }
+        let known = self.client.has_attributes;
+        if known.unwrap_or_else(|| looks_like_attributes(payload)) {
+            text_after_attributes(payload).unwrap_or(payload.len())
+        } else {
+            1
+        }
+    }
+
+    /// The capture has missed some of what the client said.
+    pub(super) fn client_gap(&mut self, turn: &mut Turn<'_, '_>) {
+        turn.ctx.count("client_gaps", 1);
+        if self.client.is_passing() || matches!(self.client.phase, Phase::Login(_)) {
+            // The target waits for the rest of a message, or would have to be told another login.
+            return self.refuse("capture_gap", turn);
+        }
+        self.client.search(None);
+        self.client.dialogue = None;
+        self.joining = Joining::watching();
+        self.origin.fall_behind();
+        self.statements.lose_origin();
+        self.account.lose_origin(turn.ctx);
+    }
+}

@@ -1,0 +1,238 @@
+//! Joining a connection that was there before the capture, or going on behind a hole: where its
+//! messages begin, when no transaction is open, and what the target must be told first.
+
+use super::queue::Noted;
+use super::{Connection, Turn};
+use crate::answer::Summary;
+use crate::command::{Kind, code};
+use crate::frame::HEADER;
+use crate::sql::Verb;
+
+/// So many commands may pass without an answer of the origin being seen; then the next is taken.
+const BLIND_COMMANDS: u32 = 4;
+
+/// Databases of the server itself: that a column is of one says nothing of the session.
+const OF_SERVER: [&[u8]; 4] = [b"", b"information_schema", b"performance_schema", b"sys"];
+
+/// Whether a session takes part yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// So many commands have passed without an answer: a transaction may be open.
+    Watching(u32),
+    /// The origin has said that no transaction is open.
+    Ready,
+    Joined,
+}
+
+impl Joining {
+    pub(super) fn watching() -> Self {
+        Self::Watching(0)
+    }
+}
+
+/// How the streams of a connection are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Plain,
+    Packed,
+}
+
+impl Framing {
+    /// How a stream is made in which a command begins with the first of these bytes; `None` when it
+    /// does not look as if one did. `known` tells whether it is compressed, where that is known.
+    pub(super) fn of(bytes: &[u8], known: Option<bool>) -> Option<Self> {
+        if known != Some(true) && begins_command(bytes) {
+            return Some(Self::Plain);
+        }
+        (known != Some(false) && begins_packed(bytes)).then_some(Self::Packed)
+    }
+}
+
+/// Whether a command begins here: its number, its length, and what it is.
+fn begins_command(bytes: &[u8]) -> bool {
+    let Some((&[a, b, c, 0], rest)) = bytes.split_first_chunk::<HEADER>() else {
+        return false;
+    };
+    let length = u32::from_le_bytes([a, b, c, 0]) as usize;
+    let Some(first) = rest.first().filter(|_| length > 0) else {
+        return false;
+    };
+    let fits = match Kind::of(*first) {
+        Kind::Unknown | Kind::Replication => false,
+        Kind::Quit | Kind::Ping | Kind::Statistics | Kind::ResetConnection | Kind::Debug => {
+            length == 1
+        }
+        Kind::CloseStatement | Kind::ResetStatement | Kind::ProcessKill => length == 5,
+        Kind::SetOption => length == 3,
+        Kind::Fetch => length == 9,
+        Kind::Execute => length >= 10,
+        Kind::LongData => length >= 7,
+        _ => true,
+    };
+    // What comes behind it is a message of its own, or the rest is still to come.
+    let is_followed_well = rest.get(length..).is_none_or(|behind| {
+        behind.len() < HEADER || behind[HEADER - 1] == 0 || length == crate::frame::FULL as usize
+    });
+    fits && is_followed_well
+}
+
+fn begins_packed(bytes: &[u8]) -> bool {
+    let Some((&[_, _, _, 0, a, b, c], rest)) = bytes.split_first_chunk::<7>() else {
+        return false;
+    };
+    match (u32::from_le_bytes([a, b, c, 0]), rest) {
+        (0, rest) => begins_command(rest),
+        // How zlib streams begin (RFC 1950, section 2.2), and zstd frames.
+        (_, [first, second, ..]) => {
+            let is_zlib = u16::from_be_bytes([*first, *second]) % 31 == 0 && first & 0xf == 8;
+            is_zlib || rest.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        }
+        _ => false,
+    }
+}
+
+impl Connection {
+    /// Whether a command takes part in the replay.
+    pub(super) fn join(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) -> bool {
+        match &mut self.joining {
+            Joining::Joined => return true,
+            Joining::Ready => {}
+            Joining::Watching(_) if noted.meaning.verb == Verb::Begin => {}
+            Joining::Watching(seen) if *seen >= BLIND_COMMANDS => {
+                turn.ctx.count("joined_blindly", 1);
+            }
+            Joining::Watching(seen) => {
+                *seen += 1;
+                self.pass_over(noted, turn);
+                return false;
+            }
+        }
+        self.joining = Joining::Joined;
+        self.target.restores = true;
+        true
+    }
+
+    /// A command before the session takes part. What can be learnt from it is.
+    fn pass_over(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        turn.ctx.count("commands_before_joining", 1);
+        if let Some(number) = noted.number {
+            turn.ctx.begin_exchange(&self.account.label(number));
+            self.account.left_out(number, turn.ctx);
+        }
+        match noted.kind {
+            Kind::Execute => {
+                if let Some(key) = self.statement_of(noted, turn) {
+                    self.learn_types(key, noted);
+                }
+            }
+            Kind::CloseStatement => {
+                if let Some(key) = self.statement_of(noted, turn) {
+                    self.statements.remove(key);
+                }
+            }
+            Kind::ResetConnection | Kind::ChangeUser => self.statements.remove_before(noted.mark),
+            _ => {}
+        }
+    }
+
+    /// The origin has answered a command before the session takes part.
+    pub(super) fn watch(&mut self, summary: &Summary) {
+        if let (Joining::Watching(seen), Some(status)) = (&mut self.joining, summary.status) {
+            *seen = 0;
+            if !status.is_in_transaction() {
+                self.joining = Joining::Ready;
+            }
+        }
+        if let Some(schema) = &summary.column_schema
+            && self.origin.schema.is_none()
+            && !OF_SERVER.contains(&schema.as_slice())
+        {
+            self.origin.schema = Some(schema.clone());
+        }
+    }
+
+    /// What the target has to be told before the first command: as commands.
+    pub(super) fn what_to_restore(&self, turn: &mut Turn<'_, '_>) -> Vec<Vec<u8>> {
+        let query = |text: &[u8]| [&[code::QUERY], text].concat();
+        let mut commands = Vec::new();
+        if self
+            .target
+            .status
+            .is_some_and(|status| status.is_in_transaction())
+        {
+            turn.ctx.count("transactions_cut", 1);
+            commands.push(query(b"ROLLBACK"));
+        }
+        if let Some(names) = self.origin.names.as_deref().filter(|names| is_plain(names)) {
+            commands.push(query(&[b"SET NAMES ", names].concat()));
+        }
+        let told = self.logged_in.as_ref().map_or(&[][..], |it| &it.database);
+        match &self.origin.schema {
+            Some(schema) if schema != told => {
+                let name = turn.plugin.accounts.database(schema);
+                commands.push([&[code::INIT_DB], name].concat());
+            }
+            None if told.is_empty() => turn.ctx.count("database_unknown", 1),
+            _ => {}
+        }
+        if self
+            .origin
+            .status
+            .is_some_and(|status| !status.is_autocommit())
+        {
+            commands.push(query(b"SET autocommit=0"));
+        }
+        commands
+    }
+}
+
+/// Whether a character set's name is one.
+fn is_plain(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compression::testing::{Algorithm, pack};
+    use crate::frame::put_message;
+
+    fn message(sequence: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_message(&mut out, sequence, payload);
+        out
+    }
+
+    #[test]
+    fn beginnings_of_commands_are_known() {
+        let query = message(0, b"\x03select 1");
+        assert_eq!(Framing::of(&query, None), Some(Framing::Plain));
+        assert_eq!(Framing::of(&query[..8], None), Some(Framing::Plain));
+        let two = [query.clone(), message(0, b"\x0e")].concat();
+        assert_eq!(Framing::of(&two, None), Some(Framing::Plain));
+        for no in [
+            &query[1..],
+            &message(1, b"\x03select 1"),
+            &message(0, b"\x0e more than a ping"),
+            &message(0, b"\x77"),
+            b"\x01\0\0",
+            b"ect 1 from t where a = 'some text'",
+        ] {
+            assert_eq!(Framing::of(no, None), None, "{no:?}");
+        }
+    }
+
+    #[test]
+    fn compressed_ones_too() {
+        let query = message(0, b"\x03select 1");
+        for algorithm in [None, Some(Algorithm::Zlib), Some(Algorithm::Zstd)] {
+            let packed = pack(algorithm, 0, &query);
+            assert_eq!(Framing::of(&packed, None), Some(Framing::Packed));
+            assert_eq!(Framing::of(&packed, Some(false)), None);
+        }
+        assert_eq!(Framing::of(&query, Some(true)), None);
+    }
+}

@@ -1,0 +1,329 @@
+//! The origin's stream: what it answered to the client, and which numbers it gave.
+
+use std::collections::VecDeque;
+
+use super::client::is_packed;
+use super::queue::Noted;
+use super::{Connection, Turn};
+use crate::answer::{Answer, Dialect, Step, Summary};
+use crate::capability::Capabilities;
+use crate::command::Kind;
+use crate::compression::Unpacker;
+use crate::frame::{Gatherer, HEADER, Message, Splitter};
+use crate::login::Packet;
+use crate::ok::{self, Okay, Status};
+use crate::sql::Verb;
+use crate::statements::Key;
+
+/// The origin's stream, and what it has told of the session.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    phase: Phase,
+    pub(super) is_packed: bool,
+    unpacker: Option<Unpacker>,
+    splitter: Splitter,
+    gatherer: Gatherer,
+    dialect: Dialect,
+    expected: VecDeque<Expected>,
+    pub(super) status: Option<Status>,
+    /// The session's database, once it is known otherwise than from the login.
+    pub(super) schema: Option<Vec<u8>>,
+    /// Its character set, by name.
+    pub(super) names: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Greeting,
+    Login,
+    /// It has refused the client.
+    Denied(u16),
+    /// Each message belongs to the oldest answer that is expected.
+    InStep,
+    /// Which message is whose can't be told before the next command.
+    OutOfStep,
+}
+
+#[derive(Debug)]
+struct Expected {
+    number: u64,
+    /// `None` for a login in the middle.
+    answer: Option<Answer>,
+    prepares: Option<Key>,
+    effect: Effect,
+}
+
+/// What a command does if it succeeds.
+#[derive(Debug)]
+enum Effect {
+    Nothing,
+    Schema(Vec<u8>),
+    Names(Vec<u8>),
+}
+
+impl Origin {
+    /// A stream whose beginning was not seen.
+    pub(super) fn search(&mut self, known: Option<Capabilities>) {
+        self.phase = Phase::OutOfStep;
+        if let Some(known) = known {
+            self.dialect = Dialect::of(known);
+            self.is_packed = is_packed(known);
+        }
+    }
+
+    pub(super) fn is_in_step(&self) -> bool {
+        self.phase != Phase::OutOfStep
+    }
+
+    /// A command was sent that the origin will answer.
+    pub(super) fn expect(&mut self, number: u64, answer: Option<Answer>, noted: &Noted) {
+        let effect = match (noted.kind, &noted.meaning.verb) {
+            (Kind::InitDb, _) => Effect::Schema(noted.payload[1..].to_vec()),
+            (_, Verb::Use(name)) => Effect::Schema(name.clone()),
+            (_, Verb::Names(name)) => Effect::Names(name.clone()),
+            _ => Effect::Nothing,
+        };
+        self.expected.push_back(Expected {
+            number,
+            answer,
+            prepares: noted.prepares,
+            effect,
+        });
+    }
+
+    pub(super) fn forget_all_but_last(&mut self) {
+        let last = self.expected.pop_back();
+        self.expected.clear();
+        self.expected.extend(last);
+    }
+
+    /// What comes next belongs to no command that is known.
+    pub(super) fn fall_behind(&mut self) {
+        if matches!(self.phase, Phase::InStep | Phase::OutOfStep) {
+            self.phase = Phase::OutOfStep;
+            (self.splitter, self.gatherer) = Default::default();
+            self.unpacker = None;
+            self.expected.clear();
+        }
+    }
+
+    /// Some of the stream is lost, or nothing more is to be waited for.
+    pub(super) fn lose(&mut self) {
+        if matches!(self.phase, Phase::Greeting | Phase::Login) {
+            self.phase = Phase::InStep;
+        }
+        self.fall_behind();
+    }
+
+    /// Passes over a hole, if it is within a packet that nobody reads.
+    pub(super) fn skip(&mut self, missing: u64) -> bool {
+        let is_plain = self.unpacker.is_none() && self.phase == Phase::InStep;
+        is_plain && self.gatherer.is_passing() && self.splitter.skip(missing)
+    }
+
+    fn wants(&self, first: u8) -> bool {
+        match self.phase {
+            Phase::InStep => self
+                .expected
+                .front()
+                .and_then(|expected| expected.answer.as_ref())
+                .is_none_or(|answer| answer.wants(first)),
+            _ => true,
+        }
+    }
+
+    /// Whether the answer to the newest command begins here: with a number that is not the first.
+    fn steps_in(&mut self, input: &[u8]) -> bool {
+        let begins = match input.first_chunk::<HEADER>() {
+            Some(&[a, b, c, sequence]) => [a, b, c] != [0; 3] && sequence > 0,
+            None => false,
+        };
+        if !begins || self.expected.is_empty() {
+            return false;
+        }
+        self.phase = Phase::InStep;
+        self.unpacker = self.is_packed.then(Unpacker::default);
+        true
+    }
+
+    fn learn(&mut self, effect: Effect, summary: &Summary) -> bool {
+        if summary.status.is_some() {
+            self.status = summary.status;
+        }
+        let (mut schema, mut names) = (summary.schema.clone(), summary.character_set.clone());
+        match effect {
+            Effect::Schema(name) if summary.error.is_none() => schema = schema.or(Some(name)),
+            Effect::Names(name) if summary.error.is_none() => names = names.or(Some(name)),
+            _ => {}
+        }
+        let has_changed = schema.is_some() && schema != self.schema;
+        self.schema = schema.or(self.schema.take());
+        self.names = names.or(self.names.take());
+        has_changed
+    }
+}
+
+impl Connection {
+    pub(super) fn origin_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_, '_>) {
+        let mut input = bytes;
+        if matches!(self.origin.phase, Phase::Greeting | Phase::Login) {
+            self.origin_packets(&mut input, turn);
+        }
+        if input.is_empty() || self.is_over {
+            return;
+        }
+        let is_denied = self.origin_denied();
+        if is_denied || !self.origin.is_in_step() && !self.origin.steps_in(input) {
+            return;
+        }
+        let Some(mut unpacker) = self.origin.unpacker.take() else {
+            return self.origin_packets(&mut input, turn);
+        };
+        let mut plain = Vec::new();
+        loop {
+            match unpacker.next(&mut input, &mut plain) {
+                Ok(true) => self.origin_packets(&mut plain.as_slice(), turn),
+                Ok(false) => break,
+                Err(_) => {
+                    turn.ctx.count("origin_answers_unreadable", 1);
+                    return self.lose_origin(turn);
+                }
+            }
+        }
+        if self.origin.phase == Phase::InStep {
+            self.origin.unpacker = Some(unpacker);
+        }
+    }
+
+    /// Takes packets, up to the end of the login if that is where the stream stands: behind it, it
+    /// may be compressed.
+    fn origin_packets(&mut self, input: &mut &[u8], turn: &mut Turn<'_, '_>) {
+        let was_in_step = self.origin.phase == Phase::InStep;
+        let mut gatherer = std::mem::take(&mut self.origin.gatherer);
+        while let Some(piece) = self.origin.splitter.next(input) {
+            if let Some(message) = gatherer.take(&piece, |first, _| self.origin.wants(first)) {
+                self.origin_message(message, turn);
+            }
+            let is_in_step = self.origin.phase == Phase::InStep;
+            let goes_on = matches!(self.origin.phase, Phase::Greeting | Phase::Login) || is_in_step;
+            if !goes_on {
+                return;
+            }
+            if is_in_step && !was_in_step {
+                break;
+            }
+        }
+        self.origin.gatherer = gatherer;
+    }
+
+    fn origin_message(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
+        match self.origin.phase {
+            Phase::Greeting | Phase::Login => self.origin_login(message, turn),
+            Phase::InStep => self.origin_answer(message, turn),
+            Phase::Denied(_) | Phase::OutOfStep => {}
+        }
+    }
+
+    fn origin_login(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
+        let is_greeting = self.origin.phase == Phase::Greeting;
+        let first = message.payload.first().copied();
+        self.tell_login(message, turn);
+        if self.origin.phase == Phase::Greeting {
+            self.origin.phase = Phase::Login;
+        }
+        let mut summary = Summary::default();
+        match first {
+            Some(ok::ERROR) => {
+                let code = ok::error_code(message.payload).unwrap_or_default();
+                self.origin.phase = Phase::Denied(code);
+                summary.error = Some(code);
+            }
+            Some(ok::OK) if !is_greeting => {
+                self.origin.phase = Phase::InStep;
+                summary.status = Okay::read(message.payload).map(|okay| okay.status);
+                self.origin.status = summary.status;
+                if let Some(capabilities) = self.login.client_capabilities() {
+                    self.origin.dialect = Dialect::of(capabilities);
+                    self.origin.is_packed = is_packed(capabilities);
+                    self.origin.unpacker = self.origin.is_packed.then(Unpacker::default);
+                }
+            }
+            _ => return,
+        }
+        if let Some(number) = self.login_number {
+            self.account.origin(number, &summary, turn.ctx);
+        }
+    }
+
+    fn tell_login(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
+        let packet = Packet {
+            sequence: message.sequence,
+            payload: message.payload.to_vec(),
+        };
+        let mut out = Vec::new();
+        let step = self
+            .login
+            .on_origin(&turn.plugin.accounts, packet, turn.ctx, &mut out);
+        self.say(&out, turn);
+        self.login_step(step, turn);
+    }
+
+    /// Whether the origin has refused the client with this error.
+    pub(super) fn origin_denied(&self) -> bool {
+        matches!(self.origin.phase, Phase::Denied(_))
+    }
+
+    fn origin_answer(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
+        let Some(mut expected) = self.origin.expected.pop_front() else {
+            // Nobody has asked: the server ends the connection, say.
+            return;
+        };
+        let Some(answer) = &mut expected.answer else {
+            return self.origin_change(expected, message, turn);
+        };
+        match answer.take(&mut self.origin.dialect, message) {
+            Ok(Step::More | Step::File) => self.origin.expected.push_front(expected),
+            Ok(Step::Done) => {
+                let summary = std::mem::take(&mut answer.summary);
+                self.origin_answered(expected, &summary, turn);
+            }
+            Err(_) => {
+                turn.ctx.count("origin_answers_unreadable", 1);
+                self.lose_origin(turn);
+            }
+        }
+    }
+
+    /// A message of the dialogue that a change of user is.
+    fn origin_change(&mut self, expected: Expected, message: Message<'_>, turn: &mut Turn<'_, '_>) {
+        if self.is_changing() {
+            self.tell_login(message, turn);
+        }
+        let mut summary = Summary::default();
+        match message.payload.first() {
+            Some(&ok::OK) => summary.status = Okay::read(message.payload).map(|it| it.status),
+            Some(&ok::ERROR) => summary.error = ok::error_code(message.payload),
+            _ => return self.origin.expected.push_front(expected),
+        }
+        self.origin_answered(expected, &summary, turn);
+    }
+
+    fn origin_answered(&mut self, expected: Expected, summary: &Summary, turn: &mut Turn<'_, '_>) {
+        if let Some(key) = expected.prepares {
+            self.statements.origin_answered(key, summary.prepared);
+            if let (Some(prepared), Some(statement)) = (summary.prepared, self.statements.find(key))
+            {
+                self.place
+                    .remember_statement(prepared.id, statement, turn.ctx);
+            }
+        }
+        let has_changed = self.origin.learn(expected.effect, summary);
+        if let Some(logged_in) = self.logged_in.as_ref().filter(|_| has_changed) {
+            let known = self.known(logged_in);
+            self.place.remember(&known, turn.ctx);
+        }
+        self.watch(summary);
+        self.account.origin(expected.number, summary, turn.ctx);
+    }
+}

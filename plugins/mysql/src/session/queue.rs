@@ -1,0 +1,106 @@
+//! What the client has said and the target has not heard yet.
+
+use std::collections::VecDeque;
+
+use crate::command::Kind;
+use crate::sql::Meaning;
+use crate::statements::Key;
+
+/// A message of the client, or a part of a long one.
+#[derive(Debug)]
+pub(super) enum Item {
+    Command(Box<Noted>),
+    /// A message that continues the dialogue of a command: a piece of a file, or of a login.
+    Data(Data),
+    /// More of a message whose beginning went before.
+    Rest(Rest),
+}
+
+/// A command, and what was noted when it came.
+#[derive(Debug)]
+pub(super) struct Noted {
+    pub(super) kind: Kind,
+    /// Its exchange; `None` for a command without an answer.
+    pub(super) number: Option<u64>,
+    /// The payload, or the beginning of a long one.
+    pub(super) payload: Vec<u8>,
+    /// Of the payload of its first packet.
+    pub(super) length: u32,
+    /// Whether `payload` is all of it.
+    pub(super) is_whole: bool,
+    /// Where the text of a `COM_QUERY` begins.
+    pub(super) text_at: usize,
+    /// What the text says.
+    pub(super) meaning: Meaning,
+    /// The statement that it prepares.
+    pub(super) prepares: Option<Key>,
+    /// The statement that was prepared last before it.
+    pub(super) last_prepared: Option<Key>,
+    /// What statements prepared after it come after.
+    pub(super) mark: Key,
+}
+
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) sequence: u8,
+    /// The command whose dialogue it continues.
+    pub(super) kind: Kind,
+    pub(super) number: Option<u64>,
+    pub(super) payload: Vec<u8>,
+    pub(super) length: u32,
+    pub(super) is_whole: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// The length of the packet that begins here, if one does.
+    pub(super) header: Option<u32>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        /// What an item takes besides its bytes.
+        const OVERHEAD: usize = 256;
+        OVERHEAD
+            + match self {
+                Self::Command(noted) => noted.payload.len(),
+                Self::Data(data) => data.payload.len(),
+                Self::Rest(rest) => rest.bytes.len(),
+            }
+    }
+}
+
+/// The messages that wait, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// Something had to wait: until the queue is empty, the next command is said when the one
+    /// before is answered.
+    pub(super) is_held: bool,
+    /// What waits does so for the origin.
+    pub(super) waits_for_origin: bool,
+}
+
+impl Queue {
+    /// Adds a message; false when that is more than `limit` bytes.
+    #[must_use]
+    pub(super) fn push(&mut self, item: Item, limit: usize) -> bool {
+        self.bytes += item.bytes();
+        self.items.push_back(item);
+        self.bytes <= limit
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+
+    /// Puts back what was popped.
+    pub(super) fn put_back(&mut self, item: Item) {
+        self.bytes += item.bytes();
+        self.items.push_front(item);
+    }
+}

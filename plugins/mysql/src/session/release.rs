@@ -1,0 +1,357 @@
+//! Saying to the target what the client has said to the origin, once it can be said.
+
+use super::queue::{Data, Item, Noted, Rest};
+use super::target::{Busy, Expected, Whose};
+use super::{Connection, Turn};
+use crate::answer::{Answer, Summary};
+use crate::capability::Capabilities;
+use crate::command::Kind;
+use crate::frame::{FULL, header, put_message};
+use crate::login::{Login, Packet};
+use crate::sql::Verb;
+
+/// What became of an item.
+#[derive(Debug)]
+pub(super) enum Released {
+    /// It was said, or left out.
+    Yes,
+    /// It has to wait.
+    NotYet(Box<Noted>),
+}
+
+/// The error that servers give for a statement that is not prepared (`ER_UNKNOWN_STMT_HANDLER`).
+const UNKNOWN_STATEMENT: u16 = 1243;
+
+impl Connection {
+    /// Says what can be said.
+    pub(super) fn pump(&mut self, turn: &mut Turn<'_, '_>) {
+        self.queue.waits_for_origin = false;
+        while !self.is_over && self.logged_in.is_some() {
+            let Some(item) = self.queue.pop() else {
+                self.queue.is_held = false;
+                return;
+            };
+            if let Some(item) = self.release(item, turn) {
+                self.queue.put_back(item);
+                self.queue.is_held = true;
+                return;
+            }
+        }
+    }
+
+    fn release(&mut self, item: Item, turn: &mut Turn<'_, '_>) -> Option<Item> {
+        match item {
+            Item::Rest(rest) => {
+                self.release_rest(&rest, turn);
+                None
+            }
+            Item::Data(data) => self.release_data(data, turn).map(Item::Data),
+            Item::Command(noted) => {
+                // The client has gone on without sending the file that the target waits for.
+                self.end_file(turn);
+                let must_wait = self.target.busy.is_some()
+                    || self.target.may_ask_file()
+                    || self.queue.is_held && !self.target.expected.is_empty();
+                if must_wait {
+                    return Some(Item::Command(noted));
+                }
+                self.restore(&noted, turn);
+                if self.target.busy.is_some() {
+                    return Some(Item::Command(noted));
+                }
+                match self.command(noted, turn) {
+                    Released::Yes => None,
+                    Released::NotYet(noted) => Some(Item::Command(noted)),
+                }
+            }
+        }
+    }
+
+    /// Tells the target what the session is made of, before the first command that it hears.
+    fn restore(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        if std::mem::take(&mut self.target.restores) {
+            let mut commands = self.what_to_restore(turn);
+            if !commands.is_empty() {
+                self.begin(noted, turn);
+            }
+            commands.reverse();
+            self.target.to_restore = commands;
+            self.restore_next(turn);
+        }
+    }
+
+    fn release_rest(&mut self, rest: &Rest, turn: &mut Turn<'_, '_>) {
+        let Some(sequence) = &mut self.target.continues else {
+            return;
+        };
+        if let Some(length) = rest.header {
+            turn.ctx.send(&header(length, *sequence));
+            *sequence = sequence.wrapping_add(1);
+            if let Some(file) = &mut self.target.file {
+                *file = *sequence;
+            }
+        }
+        turn.ctx.send(&rest.bytes);
+    }
+
+    /// A piece of a file, or of a login.
+    fn release_data(&mut self, data: Data, turn: &mut Turn<'_, '_>) -> Option<Data> {
+        self.target.continues = None;
+        if data.kind == Kind::ChangeUser {
+            if self.is_changing() {
+                let packet = Packet {
+                    sequence: data.sequence,
+                    payload: data.payload,
+                };
+                self.change(packet, turn);
+            }
+            return None;
+        }
+        let Some(sequence) = self.target.file else {
+            if data.number.is_some_and(|number| self.target.owes(number)) {
+                return Some(data);
+            }
+            if data.payload.is_empty() {
+                turn.ctx.count("files_left_out", 1);
+            }
+            return None;
+        };
+        self.target.file = (!data.payload.is_empty()).then_some(sequence.wrapping_add(1));
+        self.send(sequence, data.length, &data.payload, data.is_whole, turn);
+        None
+    }
+
+    /// Ends the file that the target waits for, if it does.
+    pub(super) fn end_file(&mut self, turn: &mut Turn<'_, '_>) {
+        if let Some(sequence) = self.target.file.take() {
+            turn.ctx.count("files_not_sent_by_the_client", 1);
+            turn.ctx.send(&header(0, sequence));
+        }
+    }
+
+    fn command(&mut self, noted: Box<Noted>, turn: &mut Turn<'_, '_>) -> Released {
+        let leaves_out_writers = turn.plugin.options.read_only;
+        match noted.kind {
+            Kind::Replication => self.refuse("replication", turn),
+            Kind::Shutdown => self.leave_out(&noted, "shutdowns_left_out", turn),
+            Kind::Unknown => self.leave_out(&noted, "commands_unknown", turn),
+            Kind::ChangeUser => return self.begin_change(noted, turn),
+            Kind::Query => self.query(&noted, turn),
+            Kind::Prepare => self.prepare(&noted, turn),
+            Kind::ProcessKill => self.process_kill(&noted, turn),
+            Kind::InitDb => {
+                let name = turn.plugin.accounts.database(&noted.payload[1..]).to_vec();
+                self.ask(&noted, &[&noted.payload[..1], &name].concat(), turn);
+            }
+            Kind::ResetConnection => {
+                self.statements.remove_before(noted.mark);
+                self.ask(&noted, &noted.payload, turn);
+            }
+            kind if kind.names_statement() => return self.statement_command(noted, turn),
+            kind if kind.writes() && leaves_out_writers => {
+                self.leave_out(&noted, "writers_left_out", turn);
+            }
+            _ => self.ask(&noted, &noted.payload, turn),
+        }
+        Released::Yes
+    }
+
+    fn query(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        if noted.meaning.verb == Verb::Shutdown {
+            return self.leave_out(noted, "shutdowns_left_out", turn);
+        }
+        if turn.plugin.options.read_only && self.statements.writes(&noted.meaning) {
+            return self.leave_out(noted, "writers_left_out", turn);
+        }
+        let (attributes, text) = noted.payload.split_at(noted.text_at);
+        let text = match self.retold_text(noted, text, turn) {
+            Ok(retold) => retold.unwrap_or_else(|| text.to_vec()),
+            Err(reason) => return self.leave_out(noted, reason, turn),
+        };
+        let had_attributes = attributes.len() > 1;
+        let payload = match (
+            had_attributes,
+            self.target_has(Capabilities::QUERY_ATTRIBUTES),
+        ) {
+            (true, true) | (false, false) => [attributes, &text].concat(),
+            (false, true) => [&noted.payload[..1], &[0, 1], &text].concat(),
+            (true, false) if noted.is_whole => [&noted.payload[..1], &text].concat(),
+            // What has been told of a long message's length stays true.
+            (true, false) => {
+                let blanks = vec![b' '; attributes.len() - 1];
+                [&noted.payload[..1], &blanks, &text].concat()
+            }
+        };
+        if payload.len() > noted.payload.len() && !noted.is_whole {
+            return self.leave_out(noted, "queries_too_long_to_change", turn);
+        }
+        self.ask(noted, &payload, turn);
+    }
+
+    /// The text that means at the target what this one means at the origin, if it is another one.
+    fn retold_text(
+        &mut self,
+        noted: &Noted,
+        text: &[u8],
+        turn: &mut Turn<'_, '_>,
+    ) -> Result<Option<Vec<u8>>, &'static str> {
+        match &noted.meaning.verb {
+            Verb::Use(name) => {
+                let renamed = turn.plugin.accounts.database(name);
+                let quoted = String::from_utf8_lossy(renamed).replace('`', "``");
+                Ok((renamed != name && noted.is_whole)
+                    .then(|| format!("USE `{quoted}`").into_bytes()))
+            }
+            Verb::Kill {
+                connection,
+                start,
+                end,
+            } => {
+                let target = self.place.recall_number(*connection, turn.ctx);
+                let target = target.ok_or("kills_of_unknown_connections")?.to_string();
+                Ok(Some(
+                    [&text[..*start], target.as_bytes(), &text[*end..]].concat(),
+                ))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn process_kill(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        let connection = crate::command::statement_id(&noted.payload);
+        let target = connection.and_then(|id| self.place.recall_number(id, turn.ctx));
+        match target {
+            Some(target) => {
+                let mut payload = noted.payload.clone();
+                crate::command::replace_statement_id(&mut payload, target);
+                self.ask(noted, &payload, turn);
+            }
+            None => self.leave_out(noted, "kills_of_unknown_connections", turn),
+        }
+    }
+
+    pub(super) fn target_has(&self, capability: Capabilities) -> bool {
+        self.logged_in
+            .as_ref()
+            .is_some_and(|it| it.target.has(capability))
+    }
+
+    /// Another user logs in on the same connection.
+    fn begin_change(&mut self, noted: Box<Noted>, turn: &mut Turn<'_, '_>) -> Released {
+        if !self.target.expected.is_empty() {
+            return Released::NotYet(noted);
+        }
+        let Some(before) = &self.logged_in else {
+            return Released::NotYet(noted);
+        };
+        self.login = Login::change_user(before);
+        self.login_number = noted.number;
+        self.statements.remove_before(noted.mark);
+        self.target.busy = Some(Busy::Changing);
+        let packet = Packet {
+            sequence: 0,
+            payload: noted.payload,
+        };
+        self.change(packet, turn);
+        Released::Yes
+    }
+
+    fn change(&mut self, packet: Packet, turn: &mut Turn<'_, '_>) {
+        let mut out = Vec::new();
+        let step = self
+            .login
+            .on_client(&turn.plugin.accounts, packet, turn.ctx, &mut out);
+        self.say(&out, turn);
+        self.login_step(step, turn);
+    }
+
+    fn begin(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        if let Some(number) = noted.number
+            && self.target.begins(number)
+        {
+            turn.ctx.begin_exchange(&self.account.label(number));
+        }
+    }
+
+    /// Begins the exchange of a command under another name, before the plugin says something for it.
+    pub(super) fn begin_as(
+        &mut self,
+        noted: &Noted,
+        label: &std::sync::Arc<str>,
+        turn: &mut Turn<'_, '_>,
+    ) {
+        if let Some(number) = noted.number {
+            self.account.rename(number, std::sync::Arc::clone(label));
+        }
+        self.begin(noted, turn);
+    }
+
+    /// Says a command in these words, and expects its answer.
+    pub(super) fn ask(&mut self, noted: &Noted, payload: &[u8], turn: &mut Turn<'_, '_>) {
+        self.ask_with_file(noted, payload, noted.meaning.may_ask_file, turn);
+    }
+
+    /// The same of a command whose text does not tell whether the target may ask for a file.
+    pub(super) fn ask_with_file(
+        &mut self,
+        noted: &Noted,
+        payload: &[u8],
+        may_ask_file: bool,
+        turn: &mut Turn<'_, '_>,
+    ) {
+        self.begin(noted, turn);
+        if let (Some(number), Some(shape)) = (noted.number, noted.kind.shape()) {
+            self.target.expected.push_back(Expected {
+                answer: Answer::new(shape),
+                whose: Whose::Client {
+                    number,
+                    prepares: noted.prepares,
+                    may_ask_file: may_ask_file && self.target_has(Capabilities::LOCAL_FILES),
+                },
+            });
+        }
+        self.send(0, noted.length, payload, noted.is_whole, turn);
+    }
+
+    /// Sends a message, or the beginning of one whose first packet has this length.
+    fn send(
+        &mut self,
+        sequence: u8,
+        length: u32,
+        payload: &[u8],
+        is_whole: bool,
+        turn: &mut Turn<'_, '_>,
+    ) {
+        let mut out = Vec::with_capacity(payload.len() + crate::frame::HEADER);
+        if is_whole {
+            put_message(&mut out, sequence, payload);
+        } else {
+            debug_assert!(length <= FULL && payload.len() <= length as usize);
+            out.extend_from_slice(&header(length, sequence));
+            out.extend_from_slice(payload);
+        }
+        self.target.continues = (!is_whole).then_some(sequence.wrapping_add(1));
+        turn.ctx.send(&out);
+    }
+
+    /// Leaves a command out, by name.
+    pub(super) fn leave_out(&mut self, noted: &Noted, reason: &str, turn: &mut Turn<'_, '_>) {
+        turn.ctx.count(reason, 1);
+        self.target.continues = None;
+        let Some(number) = noted.number else {
+            return;
+        };
+        if self.target.begins(number) {
+            // Nothing is sent of it: that is how the engine knows.
+            turn.ctx.begin_exchange(&self.account.label(number));
+            self.account.left_out(number, turn.ctx);
+        } else {
+            // Something has been said for it already.
+            let summary = Summary {
+                error: Some(UNKNOWN_STATEMENT),
+                ..Summary::default()
+            };
+            self.account.target(number, &summary, turn.ctx);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Commands about prepared statements: each names one by the origin's number.
+
+use std::sync::Arc;
+
+use super::queue::Noted;
+use super::release::Released;
+use super::target::Busy;
+use super::{Connection, Turn};
+use crate::answer::{Prepared, Shape};
+use crate::capability::Capabilities;
+use crate::command::{Kind, LAST_PREPARED, code, replace_statement_id, statement_id};
+use crate::parameters::{Execute, Retelling};
+use crate::sql::{Meaning, digest};
+use crate::statements::{Key, Side, Statement};
+
+impl Connection {
+    pub(super) fn prepare(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        // A writer is prepared all the same: its number is one of those that the server gives.
+        if let Some(statement) = noted.prepares.and_then(|key| self.statements.find(key)) {
+            statement.target = Side::Asked;
+        } else {
+            turn.ctx.count("statements_not_kept", 1);
+        }
+        self.ask(noted, &noted.payload, turn);
+    }
+
+    /// The statement that a command names, if it is known here or from another session.
+    pub(super) fn statement_of(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) -> Option<Key> {
+        let id = statement_id(&noted.payload)?;
+        let known = self.statements.of_origin(id, noted.last_prepared);
+        if known.is_some() || id == LAST_PREPARED {
+            return known;
+        }
+        let recalled = self.place.recall_statement(id, turn.ctx)?;
+        let label: Arc<str> = Arc::from(digest(&recalled.text));
+        let meaning = Meaning::of(&recalled.text, turn.plugin.options.read_only);
+        let mut statement = Statement::new(&recalled.text, label);
+        (statement.writes, statement.may_ask_file) = (meaning.writes, meaning.may_ask_file);
+        statement.types = recalled.types;
+        let key = self.statements.add(statement)?;
+        let parameters = recalled.parameters;
+        self.statements
+            .origin_answered(key, Some(Prepared { id, parameters }));
+        Some(key)
+    }
+
+    /// A command that names a statement.
+    pub(super) fn statement_command(
+        &mut self,
+        noted: Box<Noted>,
+        turn: &mut Turn<'_, '_>,
+    ) -> Released {
+        let Some(key) = self.statement_of(&noted, turn) else {
+            if self.statements.waits_for_origin() {
+                // Its answer has been overtaken; it will come.
+                self.queue.waits_for_origin = true;
+                return Released::NotYet(noted);
+            }
+            self.leave_out(&noted, "statements_unknown", turn);
+            return Released::Yes;
+        };
+        let Some(statement) = self.statements.find(key) else {
+            return Released::Yes;
+        };
+        if let Some(number) = noted.number
+            && matches!(noted.kind, Kind::Execute | Kind::BulkExecute)
+        {
+            self.account.rename(number, Arc::clone(&statement.label));
+        }
+        let is_left_out = turn.plugin.options.read_only && statement.writes;
+        match (noted.kind, statement.target) {
+            (_, Side::Asked) => return Released::NotYet(noted),
+            (Kind::CloseStatement, side) => self.close_statement(key, side, &noted, turn),
+            (_, _) if is_left_out => {
+                self.learn_types(key, &noted);
+                self.leave_out(&noted, "writers_left_out", turn);
+            }
+            (_, Side::Failed) => self.leave_out(&noted, "statements_not_prepared", turn),
+            (_, Side::Unknown) => return self.prepare_again(key, noted, turn),
+            (Kind::Execute, Side::Ready(prepared)) => self.execute(key, prepared, &noted, turn),
+            (Kind::BulkExecute, Side::Ready(prepared)) => self.bulk(key, prepared, &noted, turn),
+            (kind, Side::Ready(prepared)) => {
+                match kind {
+                    Kind::LongData => note_long_data(statement, &noted.payload),
+                    _ if kind == Kind::ResetStatement => statement.sent_before.clear(),
+                    _ => {}
+                }
+                self.ask_of_statement(prepared, &noted, turn);
+            }
+        }
+        Released::Yes
+    }
+
+    /// Says a command about another number.
+    fn ask_of_statement(&mut self, prepared: Prepared, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        let mut payload = noted.payload.clone();
+        replace_statement_id(&mut payload, prepared.id);
+        self.ask(noted, &payload, turn);
+    }
+
+    fn close_statement(&mut self, key: Key, side: Side, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        if let Some(id) = statement_id(&noted.payload) {
+            self.place.forget_statement(id, turn.ctx);
+        }
+        match side {
+            Side::Ready(prepared) => self.ask_of_statement(prepared, noted, turn),
+            Side::Unknown | Side::Asked | Side::Failed => {
+                self.leave_out(noted, "statements_closed_unprepared", turn);
+            }
+        }
+        self.statements.remove(key);
+    }
+
+    /// Prepares at the target what was prepared before the session took part.
+    fn prepare_again(&mut self, key: Key, noted: Box<Noted>, turn: &mut Turn<'_, '_>) -> Released {
+        let statement = self.statements.find(key);
+        let known = statement.and_then(|it| Some((it.text.clone()?, Arc::clone(&it.label))));
+        let Some((text, label)) = known else {
+            self.leave_out(&noted, "statements_unknown", turn);
+            return Released::Yes;
+        };
+        if !self.target.expected.is_empty() {
+            return Released::NotYet(noted);
+        }
+        self.begin_as(&noted, &label, turn);
+        let payload = [&[code::PREPARE], text.as_slice()].concat();
+        self.target.busy = Some(Busy::Preparing(key));
+        self.say_own(&payload, Shape::Prepared, turn);
+        Released::NotYet(noted)
+    }
+
+    /// Remembers the types of parameters that an execution tells.
+    pub(super) fn learn_types(&mut self, key: Key, noted: &Noted) -> bool {
+        let has_attributes = self.client.has_attributes;
+        let Some(statement) = self.statements.find(key) else {
+            return false;
+        };
+        let own = statement.parameters().unwrap_or_default();
+        let read = Execute::read(&noted.payload, own, has_attributes);
+        let Some(types) = read.as_ref().and_then(Execute::types) else {
+            return false;
+        };
+        let are_new = statement.types.as_deref() != Some(types);
+        if are_new {
+            statement.types = Some(types.to_vec());
+        }
+        are_new
+    }
+
+    fn execute(&mut self, key: Key, prepared: Prepared, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        let are_new = self.learn_types(key, noted);
+        let with_names = self.target_has(Capabilities::QUERY_ATTRIBUTES);
+        let has_attributes = self.client.has_attributes;
+        let Some(statement) = self.statements.find(key) else {
+            return;
+        };
+        if are_new && let Side::Ready(origin) = statement.origin {
+            self.place
+                .remember_statement(origin.id, statement, turn.ctx);
+        }
+        let own = statement.parameters().unwrap_or_default();
+        let Some(read) = Execute::read(&noted.payload, own, has_attributes) else {
+            return self.leave_out(noted, "executions_unreadable", turn);
+        };
+        let tells = read.relies_on_types() && !statement.target_knows_types;
+        if tells && statement.types.is_none() {
+            return self.leave_out(noted, "parameter_types_unknown", turn);
+        }
+        let retelling = Retelling {
+            statement: prepared.id,
+            with_names,
+            types: statement
+                .types
+                .as_deref()
+                .filter(|_| tells || !fits_names(&read, with_names)),
+            sent_before: &statement.sent_before,
+        };
+        if !noted.is_whole && !read.fits(retelling) {
+            return self.leave_out(noted, "executions_too_long_to_change", turn);
+        }
+        let Some(payload) = read.retell(retelling) else {
+            return self.leave_out(noted, "executions_unreadable", turn);
+        };
+        statement.target_knows_types |= tells || read.types().is_some();
+        statement.sent_before.clear();
+        let asks = statement.may_ask_file;
+        self.ask_with_file(noted, &payload, asks, turn);
+    }
+
+    /// MariaDB's execution with many sets of parameters at once.
+    fn bulk(&mut self, key: Key, prepared: Prepared, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        /// In the flags: the types are given.
+        const TYPES_GIVEN: u16 = 128;
+        if !self
+            .logged_in
+            .as_ref()
+            .is_some_and(|it| it.target_is_mariadb)
+        {
+            return self.leave_out(noted, "bulk_executions_left_out", turn);
+        }
+        let Some(statement) = self.statements.find(key) else {
+            return;
+        };
+        let flags = noted
+            .payload
+            .get(5..7)
+            .map_or(0, |it| u16::from_le_bytes([it[0], it[1]]));
+        if flags & TYPES_GIVEN == 0 && !statement.target_knows_types {
+            return self.leave_out(noted, "parameter_types_unknown", turn);
+        }
+        statement.target_knows_types = true;
+        self.ask_of_statement(prepared, noted, turn);
+    }
+}
+
+fn fits_names(read: &Execute<'_>, with_names: bool) -> bool {
+    read.has_names() == with_names
+}
+
+/// Notes that the value of a parameter is sent by itself.
+fn note_long_data(statement: &mut Statement, payload: &[u8]) {
+    if let Some(parameter) = payload.get(5..7) {
+        let parameter = u16::from_le_bytes([parameter[0], parameter[1]]);
+        statement.sent_before.insert(parameter);
+    }
+}

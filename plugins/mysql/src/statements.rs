@@ -1,0 +1,241 @@
+//! Prepared statements: which one of the target is which one of the origin.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::answer::Prepared;
+use crate::command::LAST_PREPARED;
+use crate::sql::{Meaning, Verb};
+
+/// So many a session may have; servers allow 16 382 of all connections together.
+const STATEMENTS: usize = 16 * 1024;
+
+/// Names of statements that are prepared in text; when there are more, all are forgotten.
+const NAMES: usize = 4096;
+
+/// A statement whose text is longer can't be prepared again.
+const TEXT_BYTES: usize = 64 * 1024;
+
+/// A statement of a session, in the order in which they were prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(u64);
+
+/// What one of the servers has made of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// It was not asked, or its answer was not seen.
+    Unknown,
+    /// It was asked.
+    Asked,
+    Ready(Prepared),
+    Failed,
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    /// `None` for one that is too long to be kept.
+    pub(crate) text: Option<Vec<u8>>,
+    pub(crate) label: Arc<str>,
+    pub(crate) writes: bool,
+    pub(crate) may_ask_file: bool,
+    pub(crate) origin: Side,
+    pub(crate) target: Side,
+    /// The types of its parameters, as the client told them last.
+    pub(crate) types: Option<Vec<u16>>,
+    pub(crate) target_knows_types: bool,
+    /// Parameters whose values were sent by commands of their own since the last execution.
+    pub(crate) sent_before: BTreeSet<u16>,
+}
+
+impl Statement {
+    pub(crate) fn new(text: &[u8], label: Arc<str>) -> Self {
+        Self {
+            text: (text.len() <= TEXT_BYTES).then(|| text.to_vec()),
+            label,
+            writes: false,
+            may_ask_file: false,
+            origin: Side::Unknown,
+            target: Side::Unknown,
+            types: None,
+            target_knows_types: false,
+            sent_before: BTreeSet::new(),
+        }
+    }
+
+    /// How many parameters it has, once a server has told.
+    pub(crate) fn parameters(&self) -> Option<u16> {
+        [self.target, self.origin]
+            .into_iter()
+            .find_map(|side| match side {
+                Side::Ready(prepared) => Some(prepared.parameters),
+                Side::Unknown | Side::Asked | Side::Failed => None,
+            })
+    }
+}
+
+/// The statements of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    all: BTreeMap<Key, Statement>,
+    by_origin: BTreeMap<u32, Key>,
+    next: u64,
+    /// Those that `PREPARE name FROM` has made, and whether they write.
+    by_name: BTreeMap<Vec<u8>, bool>,
+}
+
+impl Statements {
+    /// Whether a statement writes, those included that run one prepared by name.
+    pub(crate) fn writes(&mut self, meaning: &Meaning) -> bool {
+        let (name, writes) = match &meaning.verb {
+            Verb::PrepareReading(name) => (name, false),
+            Verb::PrepareWriting(name) => (name, true),
+            Verb::Execute(name) => {
+                let writes = self.by_name.get(&name.to_ascii_lowercase());
+                return meaning.writes || writes.copied().unwrap_or(true);
+            }
+            _ => return meaning.writes,
+        };
+        if self.by_name.len() >= NAMES {
+            self.by_name.clear();
+        }
+        self.by_name.insert(name.to_ascii_lowercase(), writes);
+        meaning.writes
+    }
+
+    /// Adds a statement; `None` when there are too many.
+    pub(crate) fn add(&mut self, statement: Statement) -> Option<Key> {
+        if self.all.len() >= STATEMENTS {
+            return None;
+        }
+        let key = Key(self.next);
+        self.next += 1;
+        self.all.insert(key, statement);
+        Some(key)
+    }
+
+    /// What statements prepared from now on come after.
+    pub(crate) fn mark(&self) -> Key {
+        Key(self.next)
+    }
+
+    pub(crate) fn find(&mut self, key: Key) -> Option<&mut Statement> {
+        self.all.get_mut(&key)
+    }
+
+    /// The statement that the client calls so. `last` is the one it has prepared last.
+    pub(crate) fn of_origin(&self, id: u32, last: Option<Key>) -> Option<Key> {
+        match id {
+            LAST_PREPARED => last.filter(|key| self.all.contains_key(key)),
+            id => self.by_origin.get(&id).copied(),
+        }
+    }
+
+    /// The origin has prepared a statement, or has not.
+    pub(crate) fn origin_answered(&mut self, key: Key, prepared: Option<Prepared>) {
+        let Some(statement) = self.all.get_mut(&key) else {
+            return;
+        };
+        statement.origin = prepared.map_or(Side::Failed, Side::Ready);
+        if let Some(prepared) = prepared {
+            let before = self.by_origin.insert(prepared.id, key);
+            // The origin gives a number again only when it has forgotten the statement.
+            if let Some(before) = before.filter(|before| *before != key) {
+                self.all.remove(&before);
+            }
+        }
+    }
+
+    /// Whether there are statements of which the origin's answer is still to come.
+    pub(crate) fn waits_for_origin(&self) -> bool {
+        self.all
+            .values()
+            .any(|statement| statement.origin == Side::Asked)
+    }
+
+    /// The origin's answers to what was asked before can't be found any more.
+    pub(crate) fn lose_origin(&mut self) {
+        for statement in self.all.values_mut() {
+            if statement.origin == Side::Asked {
+                statement.origin = Side::Unknown;
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) {
+        self.remove_if(|it| it == key);
+    }
+
+    /// Forgets all that were prepared before `mark`.
+    pub(crate) fn remove_before(&mut self, mark: Key) {
+        self.remove_if(|it| it < mark);
+    }
+
+    fn remove_if(&mut self, is_removed: impl Fn(Key) -> bool) {
+        self.all.retain(|key, _| !is_removed(*key));
+        self.by_origin.retain(|_, key| !is_removed(*key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement() -> Statement {
+        Statement::new(b"select ?", Arc::from("select ?"))
+    }
+
+    fn prepared(id: u32) -> Option<Prepared> {
+        Some(Prepared { id, parameters: 1 })
+    }
+
+    #[test]
+    fn statements_are_found_by_the_origins_number() {
+        let mut statements = Statements::default();
+        let first = statements.add(statement()).expect("room");
+        let second = statements.add(statement()).expect("room");
+        statements.origin_answered(first, prepared(7));
+        statements.origin_answered(second, None);
+        assert_eq!(statements.of_origin(7, None), Some(first));
+        assert_eq!(
+            statements.of_origin(LAST_PREPARED, Some(second)),
+            Some(second)
+        );
+        assert_eq!(statements.find(second).expect("known").origin, Side::Failed);
+        statements.remove(first);
+        assert_eq!(statements.of_origin(7, None), None);
+    }
+
+    #[test]
+    fn a_reset_forgets_what_was_before_it() {
+        let mut statements = Statements::default();
+        let before = statements.add(statement()).expect("room");
+        let mark = statements.mark();
+        let after = statements.add(statement()).expect("room");
+        statements.origin_answered(before, prepared(1));
+        statements.origin_answered(after, prepared(2));
+        statements.remove_before(mark);
+        assert_eq!(statements.of_origin(1, None), None);
+        assert_eq!(statements.of_origin(2, None), Some(after));
+    }
+
+    #[test]
+    fn what_is_prepared_by_name_writes_when_it_runs() {
+        let mut statements = Statements::default();
+        let mut writes = |text: &str| statements.writes(&Meaning::of(text.as_bytes(), true));
+        assert!(!writes("prepare r from 'select 1'") && !writes("prepare w from 'delete from t'"));
+        assert!(!writes("execute R") && writes("execute `w`") && writes("execute unknown"));
+        assert!(
+            writes("execute r; delete from t") && writes("delete from t") && !writes("show tables")
+        );
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut statements = Statements::default();
+        for _ in 0..STATEMENTS {
+            assert!(statements.add(statement()).is_some());
+        }
+        assert!(statements.add(statement()).is_none());
+    }
+}
