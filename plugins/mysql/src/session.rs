@@ -47,6 +47,8 @@ pub struct Connection {
     login_number: Option<u64>,
     logged_in: Option<LoggedIn>,
     joining: Joining,
+    /// Statements that are not known here may have been prepared before the session began.
+    recalls: bool,
     statements: Statements,
     /// The statement that the client has prepared last.
     last_prepared: Option<Key>,
@@ -72,10 +74,11 @@ impl Connection {
             queue: Queue::default(),
             origin: Origin::default(),
             target: Target::default(),
-            login: Login::new(),
+            login: Login::new().at(info.target),
             login_number: None,
             logged_in: None,
             joining: Joining::Joined,
+            recalls: !info.start_seen,
             statements: Statements::default(),
             last_prepared: None,
             account: Account::default(),
@@ -85,12 +88,12 @@ impl Connection {
         let mut turn = Turn { plugin, ctx };
         match info.start_seen {
             true => connection.login_number = connection.account.open("login".into()),
-            false => connection.open_late(&mut turn),
+            false => connection.open_late(info, &mut turn),
         }
         connection
     }
 
-    fn open_late(&mut self, turn: &mut Turn<'_, '_>) {
+    fn open_late(&mut self, info: &SessionInfo, turn: &mut Turn<'_, '_>) {
         let known = self.place.recall(turn.ctx).unwrap_or_default();
         if known == Known::default() {
             turn.ctx.count("joined_unknown", 1);
@@ -100,7 +103,7 @@ impl Connection {
         self.client.search(known.client);
         self.origin.search(known.client);
         self.joining = Joining::watching();
-        self.login = Login::late(known);
+        self.login = Login::late(known).at(info.target);
     }
 
     /// Gives the session up.

@@ -116,7 +116,7 @@ proptest! {
         if let Some(read) = Execute::read(&bytes, own, has_attributes) {
             let retelling = Retelling { with_names, ..retelling(Some(&types)) };
             if let Some(out) = read.retell(retelling) {
-                prop_assert!(out.len() <= bytes.len() + 20 + 3 * types.len());
+                prop_assert!(out.len() <= 2 * bytes.len() + 20 + 3 * types.len());
             }
         }
     }

@@ -130,7 +130,7 @@ impl Connection {
                     self.statements.remove(key);
                 }
             }
-            Kind::ResetConnection | Kind::ChangeUser => self.statements.remove_before(noted.mark),
+            Kind::ResetConnection | Kind::ChangeUser => self.forget_statements(noted),
             _ => {}
         }
     }
@@ -172,7 +172,9 @@ impl Connection {
                 let name = turn.plugin.accounts.database(schema);
                 commands.push([&[code::INIT_DB], name].concat());
             }
-            None if told.is_empty() => turn.ctx.count("database_unknown", 1),
+            None if told.is_empty() && turn.plugin.accounts.late_database().is_empty() => {
+                turn.ctx.count("database_unknown", 1);
+            }
             _ => {}
         }
         if self

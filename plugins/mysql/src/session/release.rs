@@ -26,6 +26,7 @@ impl Connection {
     /// Says what can be said.
     pub(super) fn pump(&mut self, turn: &mut Turn<'_, '_>) {
         self.queue.waits_for_origin = false;
+        self.queue.is_held |= self.logged_in.is_none();
         while !self.is_over && self.logged_in.is_some() {
             let Some(item) = self.queue.pop() else {
                 self.queue.is_held = false;
@@ -144,7 +145,7 @@ impl Connection {
                 self.ask(&noted, &[&noted.payload[..1], &name].concat(), turn);
             }
             Kind::ResetConnection => {
-                self.statements.remove_before(noted.mark);
+                self.forget_statements(&noted);
                 self.ask(&noted, &noted.payload, turn);
             }
             kind if kind.names_statement() => return self.statement_command(noted, turn),
@@ -246,7 +247,7 @@ impl Connection {
         };
         self.login = Login::change_user(before);
         self.login_number = noted.number;
-        self.statements.remove_before(noted.mark);
+        self.forget_statements(&noted);
         self.target.busy = Some(Busy::Changing);
         let packet = Packet {
             sequence: 0,

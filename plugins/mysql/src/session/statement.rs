@@ -28,7 +28,7 @@ impl Connection {
     pub(super) fn statement_of(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) -> Option<Key> {
         let id = statement_id(&noted.payload)?;
         let known = self.statements.of_origin(id, noted.last_prepared);
-        if known.is_some() || id == LAST_PREPARED {
+        if known.is_some() || id == LAST_PREPARED || !self.recalls {
             return known;
         }
         let recalled = self.place.recall_statement(id, turn.ctx)?;
@@ -42,6 +42,12 @@ impl Connection {
         self.statements
             .origin_answered(key, Some(Prepared { id, parameters }));
         Some(key)
+    }
+
+    /// The servers forget all statements that were prepared before a command.
+    pub(super) fn forget_statements(&mut self, noted: &Noted) {
+        self.recalls = false;
+        self.statements.remove_before(noted.mark);
     }
 
     /// A command that names a statement.
