@@ -8,6 +8,8 @@ use tcpcopy_lab::{
     Lab, Mode, Nginx, NginxConfig, Process, Programs, Report, Setup, Wrk, WrkReport, wait_until,
 };
 
+use crate::{Form, plug};
+
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
@@ -62,13 +64,19 @@ impl Replay {
     /// # Panics
     /// When something can't be started.
     pub fn prepare(setup: Setup) -> Option<Self> {
+        Self::prepare_with(setup, |_| NginxConfig::default())
+    }
+
+    /// Starts everything but tcpcopy, with servers of its own: `nginx` says how, for each host.
+    ///
+    /// # Panics
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_with(setup: Setup, nginx: impl Fn(&str) -> NginxConfig) -> Option<Self> {
         let mut lab = Lab::for_test()?;
         for (number, name) in (FIRST_MORE_HOST..).zip(setup.targets.iter().skip(1)) {
             lab.add_host(name, [0, number]).expect("a host is made");
         }
-        let server = |host: &str| {
-            Nginx::start(lab.host(host), &NginxConfig::default()).expect("nginx starts")
-        };
+        let server = |host: &str| Nginx::start(lab.host(host), &nginx(host)).expect("nginx starts");
         let origin = server("origin");
         let mut targets = setup.targets.iter().map(|host| server(host));
         let target = targets.next().expect("a setup has a target");
@@ -87,6 +95,15 @@ impl Replay {
             tcpcopy: None,
             setup,
         })
+    }
+
+    /// Has tcpcopy use a plugin with a configuration in TOML, from its next start on.
+    ///
+    /// # Panics
+    /// When there is no such plugin.
+    pub fn plug(&mut self, name: &str, form: Form, configuration: &str) {
+        let arguments = plug(&self.lab, name, form, configuration);
+        self.setup.tcpcopy.extend(arguments);
     }
 
     /// Starts tcpcopy on the origin.
