@@ -207,21 +207,7 @@ impl NginxConfig {
                 format!("listen {port} {options} listen [::]:{port} {options}\n        ")
             })
             .collect();
-        let header = self.logged_header.as_ref().map(|name| {
-            let variable = name.to_ascii_lowercase().replace('-', "_");
-            format!("$http_{variable}")
-        });
-        let header = header.unwrap_or_else(|| "-".to_owned());
-        let passed_on: String = self
-            .passed_on
-            .iter()
-            .map(|(path, port)| {
-                let host = "proxy_set_header Host $http_host;";
-                format!(
-                    "location {path} {{ proxy_pass http://127.0.0.1:{port}; {host} }}\n        "
-                )
-            })
-            .collect();
+        let (header, passed_on) = (self.header_variable(), self.locations());
         let body = self
             .body
             .replace('\\', "\\\\")
@@ -259,6 +245,25 @@ http {{
 }}
 "#
         )
+    }
+}
+
+impl NginxConfig {
+    /// What nginx calls the header to log.
+    fn header_variable(&self) -> String {
+        match &self.logged_header {
+            Some(name) => format!("$http_{}", name.to_ascii_lowercase().replace('-', "_")),
+            None => "-".to_owned(),
+        }
+    }
+
+    /// What is passed on.
+    fn locations(&self) -> String {
+        let location = |(path, port): &(String, u16)| {
+            let host = "proxy_set_header Host $http_host;";
+            format!("location {path} {{ proxy_pass http://127.0.0.1:{port}; {host} }}\n        ")
+        };
+        self.passed_on.iter().map(location).collect()
     }
 }
 
