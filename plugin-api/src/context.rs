@@ -63,6 +63,9 @@ impl<'a> Context<'a> {
     /// captured client had its answer to the one before and the target has given its own. `label`
     /// is for reports: a method, a command, not more than a few dozen different ones.
     ///
+    /// An exchange of which nothing is sent before the next begins has been left out: it is counted
+    /// so, and is not among those that are ended. That is how a plugin drops a request.
+    ///
     /// ```
     /// # use plugin_api::Context;
     /// fn request(method: &str, bytes: &[u8], ctx: &mut Context<'_>) {
