@@ -77,6 +77,7 @@ pub fn requirements() -> &'static [Requirement] {
         needs("python3:flask", "python3-flask"),
         needs("python3:requests", "python3-requests"),
         needs("python3:websockets", "python3-websockets"),
+        needs("clang", "clang"),
         needs("gzip", "gzip"),
         needs("zstd", "zstd"),
         needs("setpriv", "util-linux"),

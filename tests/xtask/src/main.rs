@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod in_c;
 mod machine;
 mod plugins;
 mod run;
@@ -38,9 +39,12 @@ enum Task {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
         seconds: u64,
     },
-    /// Builds every plugin both ways, as a native library and as a WASM module, into
-    /// target/plugins/. Gets the std for WASM where the toolchain lacks it.
-    Plugins,
+    /// Builds plugins both ways, as a native library and as a WASM module, into target/plugins/.
+    /// Gets the std for WASM where the toolchain lacks it.
+    Plugins {
+        /// Which of plugins/; all of them and those in C without a name.
+        names: Vec<String>,
+    },
     /// Work on one plugin.
     Plugin {
         #[command(subcommand)]
@@ -64,7 +68,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test { full } => test::run(full),
         Task::Bench { seconds } => bench::run(seconds),
-        Task::Plugins => plugins::build().map(drop),
+        Task::Plugins { names } => plugins::build(&names).map(drop),
         Task::Plugin {
             task: PluginTask::New { name },
         } => skeleton::write(&name),
