@@ -80,7 +80,8 @@ impl<'a> Context<'a> {
 
     /// Ends the **oldest** exchange that is open: the target's answer to it is complete. A plugin
     /// that begins exchanges and [needs](crate::Needs) the target's answers must end them, or the
-    /// next request waits until its time is over.
+    /// next request waits until its time is over. A request that has no answer is ended once those
+    /// before it are, if need be in the call that sends it.
     ///
     /// ```
     /// # use plugin_api::{Context, Outcome};
