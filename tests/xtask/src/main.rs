@@ -14,6 +14,7 @@ mod skeleton;
 mod test;
 mod wasm_std;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +61,9 @@ enum PluginTask {
     New {
         /// Its name: lower case letters, digits and _, a letter first.
         name: String,
+        /// Writes it into DIRECTORY/NAME instead, as a crate that stands alone.
+        #[arg(long, value_name = "DIRECTORY")]
+        into: Option<PathBuf>,
     },
 }
 
@@ -70,8 +74,8 @@ fn main() -> ExitCode {
         Task::Bench { seconds } => bench::run(seconds),
         Task::Plugins { names } => plugins::build(&names).map(drop),
         Task::Plugin {
-            task: PluginTask::New { name },
-        } => skeleton::write(&name),
+            task: PluginTask::New { name, into },
+        } => skeleton::write(&name, into.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
