@@ -93,6 +93,10 @@ struct tcpcopy_key {
     struct tcpcopy_bytes default_value;
     uint32_t kind;     /* enum tcpcopy_kind */
     uint32_t required; /* 0 or 1 */
+    /* Streams that the plugin wants besides the manifest's when the configuration has this key (empty
+     * lists and tables do not count): 0 or 1. */
+    uint32_t needs_origin;
+    uint32_t needs_target;
 };
 
 /* Who the plugin is. The name is made of a-z, 0-9 and _. */
@@ -224,7 +228,8 @@ static inline void tcpcopy_send(struct tcpcopy_sink sink, const void *bytes, siz
     tcpcopy_put(sink, 1, 0, 0, bytes, length);
 }
 
-/* What is sent from here on is a new request. */
+/* What is sent from here on is a new request; one of which nothing is sent before the next begins has
+ * been left out, and is not among those that are ended. */
 static inline void tcpcopy_begin_exchange(struct tcpcopy_sink sink, const char *label) {
     tcpcopy_put(sink, 2, 0, 0, label, strlen(label));
 }

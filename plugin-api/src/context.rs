@@ -63,6 +63,9 @@ impl<'a> Context<'a> {
     /// captured client had its answer to the one before and the target has given its own. `label`
     /// is for reports: a method, a command, not more than a few dozen different ones.
     ///
+    /// An exchange of which nothing is sent before the next begins has been left out: it is counted
+    /// so, and is not among those that are ended. That is how a plugin drops a request.
+    ///
     /// ```
     /// # use plugin_api::Context;
     /// fn request(method: &str, bytes: &[u8], ctx: &mut Context<'_>) {
@@ -77,7 +80,8 @@ impl<'a> Context<'a> {
 
     /// Ends the **oldest** exchange that is open: the target's answer to it is complete. A plugin
     /// that begins exchanges and [needs](crate::Needs) the target's answers must end them, or the
-    /// next request waits until its time is over.
+    /// next request waits until its time is over. A request that has no answer is ended once those
+    /// before it are, if need be in the call that sends it.
     ///
     /// ```
     /// # use plugin_api::{Context, Outcome};

@@ -58,6 +58,7 @@
 //!   is told
 //! - [`export_plugin!`]: one line that makes a native library or a WASM module of it
 //! - [`testkit`]: transcripts of connections, played to a plugin without a network
+//! - `GUIDE.md` beside this crate walks through a whole plugin, from the first command to its report
 //! - [`abi`]: the contract with the host, for hosts and for authors in other languages
 //!
 //! The crate knows nothing of tcpcopy itself, and a plugin knows nothing but this crate.
@@ -82,3 +83,8 @@ pub use context::{Context, Level, Outcome, Share};
 pub use info::{Direction, SessionInfo};
 pub use manifest::{Key, KeyKind, Manifest, Needs};
 pub use plugin::{Plugin, Session};
+
+/// What the guide shows compiles; `tests/xtask` compares the plugin in it with the real one.
+#[cfg(doctest)]
+#[doc = include_str!("../GUIDE.md")]
+pub struct Guide;

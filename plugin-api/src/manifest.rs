@@ -24,7 +24,7 @@ pub struct Manifest {
     pub version: String,
     /// What it does, in a line.
     pub description: String,
-    /// Which streams it wants besides the client's.
+    /// Which streams it wants besides the client's, whatever its configuration.
     pub needs: Needs,
     /// The keys of configuration.
     pub keys: Vec<Key>,
@@ -90,6 +90,30 @@ impl Manifest {
         }
     }
 
+    /// Which streams the plugin wants with this configuration: those of the manifest, and those of
+    /// the [keys that ask for more](Key::needs).
+    ///
+    /// ```
+    /// use plugin_api::{Config, Key, Manifest, Needs};
+    ///
+    /// let manifest = Manifest::new("x", "1.0.0", "")
+    ///     .needs(Needs::TARGET)
+    ///     .key(Key::list("learn", "").needs(Needs::ORIGIN));
+    /// assert_eq!(manifest.needs_for(&Config::new()), Needs::TARGET);
+    /// assert_eq!(manifest.needs_for(&Config::new().with("learn", vec!["id"])), Needs::BOTH);
+    /// ```
+    #[must_use]
+    pub fn needs_for(&self, config: &Config) -> Needs {
+        let is_given = |key: &&Key| match config.find(&key.name) {
+            Some(Value::List(list)) => !list.is_empty(),
+            Some(Value::Table(table)) => !table.is_empty(),
+            Some(_) => true,
+            None => false,
+        };
+        let given = self.keys.iter().filter(is_given);
+        given.fold(self.needs, |needs, key| needs.and(key.needs))
+    }
+
     fn unknown(&self) -> String {
         let names: Vec<_> = self.keys.iter().map(|key| key.name.as_str()).collect();
         match names.as_slice() {
@@ -138,6 +162,20 @@ impl Needs {
         origin: true,
         target: true,
     };
+
+    /// What either asks for.
+    ///
+    /// ```
+    /// use plugin_api::Needs;
+    /// assert_eq!(Needs::ORIGIN.and(Needs::TARGET), Needs::BOTH);
+    /// ```
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            origin: self.origin || other.origin,
+            target: self.target || other.target,
+        }
+    }
 }
 
 /// One key of configuration, with its documentation: `tcpcopy plugin inspect` prints it.
@@ -160,6 +198,9 @@ pub struct Key {
     pub default: Option<String>,
     /// Whether there is no doing without it.
     pub required: bool,
+    /// Streams that the plugin wants besides the manifest's when the configuration has this key;
+    /// empty lists and tables do not count.
+    pub needs: Needs,
 }
 
 impl Key {
@@ -172,6 +213,7 @@ impl Key {
             doc: doc.to_owned(),
             default: None,
             required: false,
+            needs: Needs::NONE,
         }
     }
 
@@ -221,6 +263,20 @@ impl Key {
     #[must_use]
     pub fn default(mut self, default: &str) -> Self {
         self.default = Some(default.to_owned());
+        self
+    }
+
+    /// Asks for more streams when the key is given, so that who does without it does not pay for
+    /// them.
+    ///
+    /// ```
+    /// use plugin_api::{Key, Needs};
+    /// let key = Key::list("learn", "values to learn from both answers").needs(Needs::BOTH);
+    /// assert!(key.needs.origin);
+    /// ```
+    #[must_use]
+    pub fn needs(mut self, needs: Needs) -> Self {
+        self.needs = needs;
         self
     }
 

@@ -69,7 +69,8 @@ pub use transcript::{Opening, Step, Transcript, TranscriptError};
 /// When the plugin does: a test wants to see where.
 pub fn run<P: Plugin>(config: &Config, transcript: &Transcript) -> Result<Played, PlayError> {
     let mut subject = in_process::InProcess::<P>::configure(config).map_err(PlayError::Config)?;
-    let mut played = play(&mut subject, P::manifest().needs, transcript)?;
+    let needs = P::manifest().needs_for(config);
+    let mut played = play(&mut subject, needs, transcript)?;
     played.log = subject.into_log();
     Ok(played)
 }

@@ -39,6 +39,7 @@ fn layouts_of_values() -> String {
         kind,
         required
     );
+    layout!(program, "tcpcopy_key", Key, needs_origin, needs_target);
     layout!(
         program,
         "tcpcopy_manifest",

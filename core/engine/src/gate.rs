@@ -78,7 +78,7 @@ pub(crate) struct View {
 /// What the gate decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passage {
-    /// Exchanges that got their first answer bytes.
+    /// Exchanges that got their first answer bytes, or left and have no answer to wait for.
     pub(crate) answered: u64,
     /// Exchanges of which the target now has every byte.
     pub(crate) delivered: u64,
@@ -222,10 +222,13 @@ impl Gate {
                 self.unanswered = false;
                 passage.answered += u64::from(self.marks.has_open().is_none());
             }
+            let before = self.released;
             if !self.release_next(now, view) {
                 break;
             }
             passage.opened = true;
+            let has_ended = self.released > before && self.marks.note_released();
+            passage.answered += u64::from(has_ended);
         }
         passage.delivered = self.settle(view);
         passage
@@ -260,7 +263,6 @@ impl Gate {
         self.leaves_at = None;
         if exchange.is_some() {
             self.released += 1;
-            self.marks.note_released();
             self.base = view.received;
             self.unanswered = true;
             self.pushed = false;
@@ -413,6 +415,7 @@ impl Gate {
         }
         self.released = self.released.min(count);
         self.departed = self.departed.min(count);
+        self.marks.keep_waiting(count - self.released);
     }
 
     /// Takes out the exchanges that no byte has left of, for a new connection to the target.

@@ -17,7 +17,8 @@
 //! the client had seen an answer waits until the answers to all before it have ended; one that the
 //! client sent without having seen anything since the one before leaves at once. An exchange of
 //! which nothing has been sent when the next begins, or in the end, is one that the plugin has left
-//! out ([`DropReason::PluginDropped`](crate::DropReason::PluginDropped)). A plugin that does not ask
+//! out ([`DropReason::PluginDropped`](crate::DropReason::PluginDropped)). One that the target does not
+//! answer is ended once those before it are, whether it has left or not. A plugin that does not ask
 //! for the target's stream marks no ends: its requests wait as those without a plugin do.
 //!
 //! # Bytes

@@ -25,7 +25,7 @@ struct session {
 };
 
 static const struct tcpcopy_key keys[] = {
-    {TEXT("prefix"), TEXT("what each line begins with"), TEXT("nothing"), TCPCOPY_TEXT, 0},
+    {TEXT("prefix"), TEXT("what each line begins with"), TEXT("nothing"), TCPCOPY_TEXT, 0, 0, 0},
 };
 
 static int32_t manifest(void *context, void (*take)(void *, const struct tcpcopy_manifest *)) {

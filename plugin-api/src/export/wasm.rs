@@ -56,10 +56,7 @@ impl<P: Plugin> Guest for Exported<P> {
             name: manifest.name,
             version: manifest.version,
             description: manifest.description,
-            needs: types::Needs {
-                origin: manifest.needs.origin,
-                target: manifest.needs.target,
-            },
+            needs: needs(manifest.needs),
             keys: manifest.keys.into_iter().map(key).collect(),
         }
     }
@@ -240,6 +237,13 @@ fn log_panics() {
     }));
 }
 
+fn needs(needs: crate::Needs) -> types::Needs {
+    types::Needs {
+        origin: needs.origin,
+        target: needs.target,
+    }
+}
+
 fn key(key: crate::Key) -> types::Key {
     types::Key {
         name: key.name,
@@ -255,6 +259,7 @@ fn key(key: crate::Key) -> types::Key {
         doc: key.doc,
         default: key.default,
         required: key.required,
+        needs: needs(key.needs),
     }
 }
 

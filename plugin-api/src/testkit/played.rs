@@ -91,6 +91,15 @@ impl PlayedSession {
             passed_through: false,
         }
     }
+
+    /// If nothing was sent of the newest exchange, it never will be.
+    pub(super) fn leave_out_unsent(&mut self) {
+        if let Some(newest) = self.exchanges.last_mut()
+            && newest.outcome.is_none()
+        {
+            newest.is_left_out = newest.request.is_empty();
+        }
+    }
 }
 
 /// A request with how it ended.
@@ -103,4 +112,6 @@ pub struct Exchange {
     /// Whether the target did it, its number and its word; `None` while the answer is not
     /// complete.
     pub outcome: Option<(bool, u32, String)>,
+    /// Nothing was sent of it before the next one began, or at all: the plugin has dropped it.
+    pub is_left_out: bool,
 }

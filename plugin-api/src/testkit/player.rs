@@ -249,6 +249,7 @@ impl Player<'_> {
             1 => self.tell("close"),
             _ => self.tell(&format!("close {session}")),
         }
+        self.played.sessions[at].leave_out_unsent();
         self.live[at] = Live {
             is_closed: true,
             ..Live::default()
@@ -374,14 +375,16 @@ impl Player<'_> {
             Action::Send(bytes) => self.send(at, bytes),
             Action::BeginExchange { label } => {
                 live.is_ahead = false;
+                session.leave_out_unsent();
                 session.exchanges.push(Exchange {
                     label: label.to_owned(),
                     request: Vec::new(),
                     outcome: None,
+                    is_left_out: false,
                 });
             }
             Action::EndExchange(Outcome { ok, status, label }) => {
-                let open = |exchange: &&mut Exchange| exchange.outcome.is_none();
+                let open = |it: &&mut Exchange| it.outcome.is_none() && !it.is_left_out;
                 match session.exchanges.iter_mut().find(open) {
                     Some(oldest) => oldest.outcome = Some((ok, status, label.to_owned())),
                     None => session.surplus_ends += 1,
@@ -422,7 +425,7 @@ impl Player<'_> {
         let mut exchanges = session.exchanges.iter_mut();
         let exchange = match live.is_ahead {
             // It belongs to what is under way.
-            true => exchanges.find(|exchange| exchange.outcome.is_none()),
+            true => exchanges.find(|it| it.outcome.is_none() && !it.is_left_out),
             false => exchanges.next_back(),
         };
         if let Some(exchange) = exchange {

@@ -47,6 +47,7 @@ impl Session<Puppet> for Strings {
                 ctx.begin_exchange(label);
                 ctx.send(bytes);
             }
+            ("drop", label) => ctx.begin_exchange(label),
             ("timer", millis) => {
                 let millis = millis.parse().expect("a number");
                 ctx.set_timer(Duration::from_millis(millis));
@@ -172,6 +173,20 @@ fn exchanges_have_their_bytes_and_end_in_order() {
     assert_eq!(exchanges[1].label, "b");
     assert_eq!(exchanges[1].outcome, Some((true, 1, String::new())));
     assert_eq!(played.sessions[0].surplus_ends, 1);
+}
+
+#[test]
+fn an_exchange_of_which_nothing_was_sent_is_left_out() {
+    let played = played("C: request a\nC: drop b\nC: request c\nC: drop d\nT: 1\nT: 12\n");
+    let of = |at: usize| {
+        let exchange = &played.exchanges()[at];
+        (
+            exchange.is_left_out,
+            exchange.outcome.as_ref().map(|it| it.1),
+        )
+    };
+    assert_eq!([of(0), of(2)], [(false, Some(1)), (false, Some(2))]);
+    assert_eq!([of(1), of(3)], [(true, None), (true, None)]);
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! The skeleton plugin: it relays what the client says.
+//!
+//! `plugin-api/GUIDE.md` walks through a whole plugin. In short: `manifest` names it, its keys of
+//! configuration and the answers it wants to see; `open` begins a connection; `on_client` is given
+//! the client's bytes, cut anywhere, and sends. `on_target` and `on_origin` see answers once
+//! `.needs(..)` asks for them; `ctx.begin_exchange` and `ctx.end_exchange` mark requests.
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +35,7 @@ impl Plugin for Skeleton {
 }
 
 impl Session<Skeleton> for Connection {
+    /// Nothing reaches the target but what is sent here.
     fn on_client(&mut self, _plugin: &mut Skeleton, bytes: &[u8], ctx: &mut Context<'_>) {
         ctx.send(bytes);
     }

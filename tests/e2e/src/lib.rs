@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clinic;
+mod plugins;
 mod recording;
 mod replay;
 mod scale;
@@ -13,6 +14,7 @@ mod tell;
 mod trace;
 
 pub use clinic::{Clinic, Verdict};
+pub use plugins::{Form, plug, plugin};
 pub use recording::{Recording, Replayed, assert_unprivileged};
 pub use replay::{Replay, assert_alike, assert_same_conversations, programs};
 pub use scale::{is_full, load_time, scaled};

@@ -67,10 +67,37 @@ impl Recording {
     /// # Panics
     /// When something can't be started, or a capture missed something.
     pub fn of(loads: &[Wrk], pause: Duration) -> Option<Self> {
-        let lab = Lab::for_test()?;
-        let start = |host: &str| {
-            Nginx::start(lab.host(host), &NginxConfig::default()).expect("nginx starts")
+        let make = |lab: &Lab, origin: &Nginx| {
+            for (number, load) in loads.iter().enumerate() {
+                if number > 0 {
+                    // What is recorded is that nothing happens for this long.
+                    std::thread::sleep(pause);
+                }
+                let server = origin.ipv4();
+                let load = Wrk {
+                    server,
+                    ..load.clone()
+                };
+                let report = load.varied().run(lab.host("client")).expect("wrk runs");
+                assert_eq!(report.errors, 0, "the origin's clients were disturbed");
+            }
         };
+        let (recording, origin) = Self::of_traffic(&NginxConfig::default(), make)?;
+        recording.assert_complete(&origin);
+        Some(recording)
+    }
+
+    /// Records what the clients say while `traffic` runs, which gets the lab and the origin's
+    /// server; returns that server too, or `None` where there can be no lab.
+    ///
+    /// # Panics
+    /// When something can't be started, or a capture missed something.
+    pub fn of_traffic(
+        nginx: &NginxConfig,
+        traffic: impl FnOnce(&Lab, &Nginx),
+    ) -> Option<(Self, Nginx)> {
+        let lab = Lab::for_test()?;
+        let start = |host: &str| Nginx::start(lab.host(host), nginx).expect("nginx starts");
         let (origin, target) = (start("origin"), start("target"));
         let programs = programs().for_every_user(&lab).expect("the lab has room");
         lab.directory_of(USER, OWN).expect("a directory is made");
@@ -82,27 +109,14 @@ impl Recording {
         let host = recording.lab.host("origin");
         let tcpdump = recording.start_tcpdump(host, Self::TCPDUMP, "tcp port 80");
         let capture = recording.start_capture(host);
-        for (number, load) in loads.iter().enumerate() {
-            if number > 0 {
-                // What is recorded is that nothing happens for this long.
-                std::thread::sleep(pause);
-            }
-            let load = Wrk {
-                server: origin.ipv4(),
-                ..load.clone()
-            };
-            let client = recording.lab.host("client");
-            let report = load.varied().run(client).expect("wrk runs");
-            assert_eq!(report.errors, 0, "the origin's clients were disturbed");
-        }
+        traffic(&recording.lab, &origin);
         stop(capture);
         recording.stop_tcpdump(tcpdump, host, Self::TCPDUMP);
         // It is nobody else's business what clients said, unless they are given the file.
         let chmod = recording.lab.host("origin").command("chmod");
         let file = recording.lab.path(Self::TCPCOPY);
         chmod.args(["644", &file]).run().expect("a file is shared");
-        recording.assert_complete(&origin);
-        Some(recording)
+        Some((recording, origin))
     }
 
     /// Reads one of the captures.
@@ -157,18 +171,27 @@ impl Recording {
         replayed
     }
 
+    /// Replays a file while tcpdump watches the target's device; returns what arrived there too.
+    ///
+    /// # Panics
+    /// As [`replay`](Self::replay).
+    pub fn replay_traced(&self, file: &str, arguments: &[&str]) -> (Replayed, Trace) {
+        const FILE: &str = "arrived.pcap";
+        let target = self.lab.host("target");
+        let tcpdump = self.start_tcpdump(target, FILE, "tcp dst port 80");
+        let replayed = self.replay(&[file], arguments);
+        self.stop_tcpdump(tcpdump, target, FILE);
+        (replayed, self.trace(FILE))
+    }
+
     /// Replays a file while tcpdump watches the target's device; returns when each request arrived
     /// there too.
     ///
     /// # Panics
     /// As [`replay`](Self::replay).
     pub fn replay_watched(&self, file: &str, arguments: &[&str]) -> (Replayed, SendTimes) {
-        const FILE: &str = "arrived.pcap";
-        let target = self.lab.host("target");
-        let tcpdump = self.start_tcpdump(target, FILE, "tcp dst port 80");
-        let replayed = self.replay(&[file], arguments);
-        self.stop_tcpdump(tcpdump, target, FILE);
-        (replayed, self.trace(FILE).requests(PORT))
+        let (replayed, trace) = self.replay_traced(file, arguments);
+        (replayed, trace.requests(PORT))
     }
 
     /// Replays a file to another server than nginx; that one has to tell what came.

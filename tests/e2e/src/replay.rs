@@ -8,6 +8,8 @@ use tcpcopy_lab::{
     Lab, Mode, Nginx, NginxConfig, Process, Programs, Report, Setup, Wrk, WrkReport, wait_until,
 };
 
+use crate::{Form, plug};
+
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
@@ -62,13 +64,19 @@ impl Replay {
     /// # Panics
     /// When something can't be started.
     pub fn prepare(setup: Setup) -> Option<Self> {
+        Self::prepare_with(setup, |_| NginxConfig::default())
+    }
+
+    /// Starts everything but tcpcopy, with servers of its own: `nginx` says how, for each host.
+    ///
+    /// # Panics
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_with(setup: Setup, nginx: impl Fn(&str) -> NginxConfig) -> Option<Self> {
         let mut lab = Lab::for_test()?;
         for (number, name) in (FIRST_MORE_HOST..).zip(setup.targets.iter().skip(1)) {
             lab.add_host(name, [0, number]).expect("a host is made");
         }
-        let server = |host: &str| {
-            Nginx::start(lab.host(host), &NginxConfig::default()).expect("nginx starts")
-        };
+        let server = |host: &str| Nginx::start(lab.host(host), &nginx(host)).expect("nginx starts");
         let origin = server("origin");
         let mut targets = setup.targets.iter().map(|host| server(host));
         let target = targets.next().expect("a setup has a target");
@@ -89,6 +97,15 @@ impl Replay {
         })
     }
 
+    /// Has tcpcopy use a plugin with a configuration in TOML, from its next start on.
+    ///
+    /// # Panics
+    /// When there is no such plugin.
+    pub fn plug(&mut self, name: &str, form: Form, configuration: &str) {
+        let arguments = plug(&self.lab, name, form, configuration);
+        self.setup.tcpcopy.extend(arguments);
+    }
+
     /// Starts tcpcopy on the origin.
     ///
     /// # Panics
@@ -97,6 +114,31 @@ impl Replay {
         let origin = self.lab.host("origin");
         let started = programs().start_tcpcopy(&self.lab, origin, &self.setup, REPORT);
         self.tcpcopy = Some(started.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// Loses `percent` of the packets between tcpcopy and the target from now on, in both directions.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn lose(&mut self, percent: f64) {
+        let port = self.setup.port.to_string();
+        let target = self.lab.host("target");
+        let arriving = ["-p", "tcp", "--dport", &port];
+        let leaving = ["-p", "tcp", "--sport", &port];
+        let lost = target.drop_incoming(percent, &arriving);
+        lost.expect("the packet filter takes a rule");
+        let lost = match self.setup.mode {
+            // Between the target's TCP and intercept on the same host only the packet filter can
+            // drop something. TCP sees that as an error and gives up a handshake whose SYN-ACK it
+            // could not repeat, which no loss on a network makes it do; so SYN-ACKs pass.
+            Mode::Target => {
+                let data = [&leaving[..], &["!", "--tcp-flags", "SYN", "SYN"]].concat();
+                target.drop_outgoing(percent, &data)
+            }
+            Mode::Assistant => self.lab.lose_on_the_way_to_the_assistant(percent, &leaving),
+            Mode::Socket => self.lab.host("origin").drop_incoming(percent, &leaving),
+        };
+        lost.expect("the packet filter takes a rule");
     }
 
     /// Starts tcpcopy on the origin with exactly these arguments beside the report's.

@@ -10,29 +10,7 @@ fn nothing_is_lost_at(percent: f64, mode: Mode) {
     let Some(mut replay) = Replay::start(Setup::new(mode)) else {
         return;
     };
-    let target = replay.lab.host("target");
-    let arriving = ["-p", "tcp", "--dport", "80"];
-    target.drop_incoming(percent, &arriving).unwrap();
-    let leaving = ["-p", "tcp", "--sport", "80"];
-    match mode {
-        // Between the target's TCP and intercept on the same host only the packet filter can drop
-        // something. TCP sees that as an error and gives up a handshake whose SYN-ACK it could not
-        // repeat, which no loss on a network makes it do; so SYN-ACKs pass.
-        Mode::Target => {
-            let data = [&leaving[..], &["!", "--tcp-flags", "SYN", "SYN"]].concat();
-            target.drop_outgoing(percent, &data).unwrap();
-        }
-        Mode::Assistant => {
-            replay
-                .lab
-                .lose_on_the_way_to_the_assistant(percent, &leaving)
-                .unwrap();
-        }
-        Mode::Socket => {
-            let origin = replay.lab.host("origin");
-            origin.drop_incoming(percent, &leaving).unwrap();
-        }
-    }
+    replay.lose(percent);
     replay.load(&Wrk::keep_alive(replay.server(), 64, load_time()).at_rate(3_000));
     replay.load(&Wrk::short(replay.server(), 16, load_time() / 2));
     replay.finish_without_loss();

@@ -21,6 +21,10 @@ pub struct NginxConfig {
     /// Whether connections begin with a PROXY protocol header, whose client is then taken for the
     /// real one.
     pub is_proxied: bool,
+    /// The header whose value is logged with each request.
+    pub logged_header: Option<String>,
+    /// The requests that go on to a server on the same host: how their paths begin, and its port.
+    pub passed_on: Vec<(String, u16)>,
 }
 
 impl Default for NginxConfig {
@@ -29,6 +33,8 @@ impl Default for NginxConfig {
             ports: vec![80],
             body: "hello from the lab\n".to_owned(),
             is_proxied: false,
+            logged_header: None,
+            passed_on: Vec::new(),
         }
     }
 }
@@ -60,6 +66,10 @@ pub struct Request {
     pub at: Duration,
     /// The path asked for.
     pub path: String,
+    /// The method.
+    pub method: String,
+    /// The value of the header that [`NginxConfig::logged_header`] names; `-` without one.
+    pub header: String,
 }
 
 impl Nginx {
@@ -197,6 +207,7 @@ impl NginxConfig {
                 format!("listen {port} {options} listen [::]:{port} {options}\n        ")
             })
             .collect();
+        let (header, passed_on) = (self.header_variable(), self.locations());
         let body = self
             .body
             .replace('\\', "\\\\")
@@ -210,7 +221,8 @@ pid {dir}/nginx.pid;
 error_log {dir}/error.log warn;
 events {{ worker_connections 16384; multi_accept on; }}
 http {{
-    log_format lab '$remote_addr $remote_port $connection $status $msec $request_uri';
+    log_format lab '$remote_addr $remote_port $connection $status $msec $request_uri '
+                   '$request_method {header}';
     access_log {dir}/access.log lab;
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
@@ -228,6 +240,7 @@ http {{
         location = / {{ return 200 "{body}"; }}
         location /r/ {{ return 200 "$request_uri\n"; }}
         location /size/ {{ default_type application/octet-stream; }}
+        {passed_on}
     }}
 }}
 "#
@@ -235,9 +248,28 @@ http {{
     }
 }
 
+impl NginxConfig {
+    /// What nginx calls the header to log.
+    fn header_variable(&self) -> String {
+        match &self.logged_header {
+            Some(name) => format!("$http_{}", name.to_ascii_lowercase().replace('-', "_")),
+            None => "-".to_owned(),
+        }
+    }
+
+    /// What is passed on.
+    fn locations(&self) -> String {
+        let location = |(path, port): &(String, u16)| {
+            let host = "proxy_set_header Host $http_host;";
+            format!("location {path} {{ proxy_pass http://127.0.0.1:{port}; {host} }}\n        ")
+        };
+        self.passed_on.iter().map(location).collect()
+    }
+}
+
 impl Request {
     fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split(' ');
+        let mut words = line.splitn(8, ' ');
         Some(Self {
             client: words.next()?.parse().ok()?,
             port: words.next()?.parse().ok()?,
@@ -245,6 +277,8 @@ impl Request {
             status: words.next()?.parse().ok()?,
             at: Duration::from_millis(words.next()?.replace('.', "").parse().ok()?),
             path: words.next()?.to_owned(),
+            method: words.next()?.to_owned(),
+            header: words.next()?.to_owned(),
         })
     }
 }
@@ -262,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_log_line_is_read() {
-        let request = Request::parse("fd55::1 4711 3 200 17.025 /size/100").unwrap();
+        let request = Request::parse("fd55::1 4711 3 200 17.025 /size/100 GET a b").unwrap();
         assert_eq!(request.client, "fd55::1".parse::<IpAddr>().unwrap());
         assert_eq!(
             (request.port, request.connection, request.status),
@@ -270,6 +304,10 @@ mod tests {
         );
         assert_eq!(request.at, Duration::from_millis(17_025));
         assert_eq!(request.path, "/size/100");
+        assert_eq!(
+            (request.method, request.header),
+            ("GET".to_owned(), "a b".to_owned())
+        );
         assert_eq!(Request::parse("nonsense"), None);
     }
 }

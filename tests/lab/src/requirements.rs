@@ -15,6 +15,12 @@ use crate::{LabError, Result, postgres};
 /// Directories that hold system programs but are often missing in a user's `PATH`.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
+/// The Python of the system, which finds the modules of the system's packages.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+/// Where those modules are.
+const PYTHON_MODULES: &str = "/usr/lib/python3/dist-packages";
+
 /// Where the header of libpcap is looked for; one of them is enough.
 const PCAP_HEADERS: [&str; 2] = ["/usr/include/pcap/pcap.h", "/usr/include/pcap.h"];
 
@@ -24,7 +30,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// A program or library that the lab needs, and the Debian package that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requirement {
-    /// The name of the program, or of the library.
+    /// The name of the program, or of the library; a module of Python's follows `python3:`.
     pub name: &'static str,
     /// The Debian package.
     pub package: &'static str,
@@ -33,7 +39,11 @@ pub struct Requirement {
 impl Requirement {
     /// Tells whether the machine has it.
     pub fn is_met(&self) -> bool {
+        if let Some(module) = self.name.strip_prefix("python3:") {
+            return Path::new(PYTHON_MODULES).join(module).is_dir();
+        }
         match self.name {
+            PYTHON => Path::new(PYTHON).exists(),
             "postgres" => postgres::is_installed(),
             "libpcap" => PCAP_HEADERS.iter().any(|header| Path::new(header).exists()),
             program => find_program(program).is_some(),
@@ -63,6 +73,11 @@ pub fn requirements() -> &'static [Requirement] {
         needs("memcslap", "libmemcached-tools"),
         needs("memcstat", "libmemcached-tools"),
         needs("postgres", "postgresql"),
+        needs(PYTHON, "python3"),
+        needs("python3:flask", "python3-flask"),
+        needs("python3:requests", "python3-requests"),
+        needs("python3:websockets", "python3-websockets"),
+        needs("clang", "clang"),
         needs("gzip", "gzip"),
         needs("zstd", "zstd"),
         needs("setpriv", "util-linux"),

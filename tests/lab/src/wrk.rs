@@ -26,6 +26,8 @@ pub struct Wrk {
     /// Whether each request has a path of its own (and `path` counts for nothing), and every
     /// fourth a body.
     pub varied: bool,
+    /// How many requests are said before their answers are waited for.
+    pub pipelined: u32,
 }
 
 impl Wrk {
@@ -40,6 +42,7 @@ impl Wrk {
             close: false,
             rate: None,
             varied: false,
+            pipelined: 1,
         }
     }
 
@@ -64,6 +67,14 @@ impl Wrk {
     pub fn varied(self) -> Self {
         Self {
             varied: true,
+            ..self
+        }
+    }
+
+    /// Says so many requests at once on each connection.
+    pub fn pipelined(self, requests: u32) -> Self {
+        Self {
+            pipelined: requests,
             ..self
         }
     }
@@ -133,22 +144,30 @@ impl Wrk {
         let delay = match self.rate {
             // wrk pauses each connection this many milliseconds before each request.
             Some(rate) => {
-                let pause_ms = 1_000 * self.connections / rate.max(1);
+                let pause_ms = 1_000 * self.connections * self.pipelined / rate.max(1);
                 format!("function delay() return {pause_ms} end\n")
             }
             None => String::new(),
         };
-        let requests = if self.varied {
+        let one = if self.varied {
             format!(
                 "local n = 0\n\
-                 function request()\n  n = n + 1\n  local path = \"/r/{number}/\" .. n\n\
+                 local function one()\n  n = n + 1\n  local path = \"/r/{number}/\" .. n\n\
                  if n % 4 > 0 then return wrk.format(\"GET\", path) end\n\
                  local letter = string.char(97 + n % 26)\n\
                  local body = string.rep(letter, 1 + (n * 37) % 3000)\n\
                  return wrk.format(\"POST\", path, nil, body)\nend\n"
             )
         } else {
-            String::new()
+            "local function one() return wrk.format() end\n".to_owned()
+        };
+        let requests = match (self.varied, self.pipelined) {
+            (false, 1) => String::new(),
+            (_, pipelined) => format!(
+                "{one}function request()\n  local all = {{}}\n\
+                 for i = 1, {pipelined} do all[i] = one() end\n\
+                 return table.concat(all)\nend\n"
+            ),
         };
         // A load that sees errors is no load: they are shown where the counts are.
         close.to_owned()

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tcpcopy_lab::{Lab, Memcached, Nginx, NginxConfig, Postgres, Redis};
+use tcpcopy_lab::{Lab, LoginSite, Memcached, Nginx, NginxConfig, Postgres, Redis, Visitors, Wrk};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -88,4 +88,69 @@ fn a_paused_server_answers_only_when_it_goes_on() {
     assert!(ask().is_err());
     nginx.resume().unwrap();
     tcpcopy_lab::wait_until("an answer", TIMEOUT, || ask().is_ok()).unwrap();
+}
+
+#[test]
+fn a_login_site_takes_posts_of_its_own_sessions_only() {
+    let Some(lab) = Lab::for_test() else { return };
+    let [one, other] = ["origin", "target"].map(|host| LoginSite::start(lab.host(host), 18));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let client = lab.host("client");
+    let visitors = Visitors {
+        users: 3,
+        posts: 6,
+        connections: 2,
+    };
+    one.receive(client, visitors).unwrap();
+    let counts = one.counts().unwrap();
+    assert_eq!((counts.logins, counts.accepted, counts.refused), (3, 18, 0));
+    assert_eq!(one.posts().unwrap().len(), 18);
+    // A cookie of the one is nothing to the other.
+    let script = "sid=$(curl -sS -c - \"http://$0/site/login\" | awk '/sid/ { print $7 }') && \
+                  curl -sS -o /dev/null -w '%{http_code}' -b \"sid=$sid\" \
+                  -d csrf_token=x -d text=x \"http://$1/site/posts\"";
+    let curl = client.command("sh").args(["-c", script]);
+    let curl = curl.arg(one.ipv4()).arg(other.ipv4());
+    assert_eq!(curl.run().unwrap().stdout, "403");
+    assert_eq!(other.counts().unwrap().refused, 1);
+}
+
+#[test]
+fn nginx_logs_a_header_and_passes_requests_on() {
+    let Some(lab) = Lab::for_test() else { return };
+    let config = NginxConfig {
+        ports: vec![8080],
+        logged_header: Some("X-Lab-Mark".to_owned()),
+        passed_on: vec![("/r/on/".to_owned(), 80)],
+        ..NginxConfig::default()
+    };
+    let _behind = Nginx::start(lab.host("origin"), &NginxConfig::default()).unwrap();
+    let front = Nginx::start(lab.host("origin"), &config).unwrap();
+    let url = format!("http://{}/r/on/x", front.ipv4());
+    let curl = lab.host("client").command("curl");
+    let curl = curl.args(["-sS", "-H", "x-lab-mark: one two", "-d", "body", &url]);
+    assert_eq!(curl.run().unwrap().stdout, "/r/on/x\n");
+    let requests = front.requests().unwrap();
+    let logged: Vec<_> = requests
+        .iter()
+        .map(|r| (r.method.as_str(), r.header.as_str()))
+        .collect();
+    assert_eq!(logged, [("POST", "one two")]);
+}
+
+#[test]
+fn a_pipelined_load_has_several_requests_in_one_packet() {
+    let Some(lab) = Lab::for_test() else { return };
+    let nginx = Nginx::start(lab.host("origin"), &NginxConfig::default()).unwrap();
+    let load = Wrk::keep_alive(nginx.ipv4(), 4, Duration::from_secs(1));
+    let load = load.varied().pipelined(8).at_rate(400);
+    let report = load.run(lab.host("client")).unwrap();
+    assert_eq!(report.errors, 0);
+    assert!(
+        report.requests > 100 && report.requests.is_multiple_of(8),
+        "{report:?}"
+    );
+    let requests = nginx.requests().unwrap();
+    assert!(requests.iter().any(|request| request.method == "POST"));
+    assert!(requests.len() as u64 >= report.requests);
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod in_c;
 mod machine;
 mod plugins;
 mod run;
@@ -13,6 +14,7 @@ mod skeleton;
 mod test;
 mod wasm_std;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,9 +40,12 @@ enum Task {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
         seconds: u64,
     },
-    /// Builds every plugin both ways, as a native library and as a WASM module, into
-    /// target/plugins/. Gets the std for WASM where the toolchain lacks it.
-    Plugins,
+    /// Builds plugins both ways, as a native library and as a WASM module, into target/plugins/.
+    /// Gets the std for WASM where the toolchain lacks it.
+    Plugins {
+        /// Which of plugins/; all of them and those in C without a name.
+        names: Vec<String>,
+    },
     /// Work on one plugin.
     Plugin {
         #[command(subcommand)]
@@ -56,6 +61,9 @@ enum PluginTask {
     New {
         /// Its name: lower case letters, digits and _, a letter first.
         name: String,
+        /// Writes it into DIRECTORY/NAME instead, as a crate that stands alone.
+        #[arg(long, value_name = "DIRECTORY")]
+        into: Option<PathBuf>,
     },
 }
 
@@ -64,10 +72,10 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test { full } => test::run(full),
         Task::Bench { seconds } => bench::run(seconds),
-        Task::Plugins => plugins::build().map(drop),
+        Task::Plugins { names } => plugins::build(&names).map(drop),
         Task::Plugin {
-            task: PluginTask::New { name },
-        } => skeleton::write(&name),
+            task: PluginTask::New { name, into },
+        } => skeleton::write(&name, into.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

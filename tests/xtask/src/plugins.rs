@@ -2,19 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::error::{Result, TaskError, at};
+use crate::error::{Result, TaskError, at, claim};
+use crate::in_c;
 use crate::run::{cargo, output, root, run};
 use crate::wasm_std;
 
 /// The directory of the results, in cargo's own for what it builds.
 const RESULTS: &str = "plugins";
-
-/// The example in C against the native form of the contract, and the result's name.
-const IN_C: (&str, &str) = ("plugin-api/c/examples/upper.c", "upper_c.so");
 
 /// A crate under `plugins/`.
 struct Plugin {
@@ -25,13 +22,21 @@ struct Plugin {
     library: String,
 }
 
-/// Builds every plugin as `NAME.so` and `NAME.wasm`; the answer is where they are.
-pub(crate) fn build() -> Result<PathBuf> {
+/// Builds plugins as `NAME.so` and `NAME.wasm`, all of them where none is named; the answer is where
+/// they are.
+pub(crate) fn build(names: &[String]) -> Result<PathBuf> {
     wasm_std::ensure()?;
     let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
     let metadata: Value = serde_json::from_str(&metadata)
         .map_err(|error| TaskError::Claim(format!("cargo metadata: {error}")))?;
-    let plugins = plugins(&metadata);
+    let mut plugins = plugins(&metadata);
+    for name in names {
+        claim(plugins.iter().any(|plugin| plugin.name == *name), || {
+            let known: Vec<_> = plugins.iter().map(|plugin| &*plugin.name).collect();
+            format!("there is no plugin {name}, but: {}", known.join(", "))
+        })?;
+    }
+    plugins.retain(|plugin| names.is_empty() || names.contains(&plugin.name));
     let built = PathBuf::from(metadata["target_directory"].as_str().unwrap_or_default());
     let packages = plugins
         .iter()
@@ -60,25 +65,10 @@ pub(crate) fn build() -> Result<PathBuf> {
             println!("{} ({} kB)", to.display(), bytes / 1000);
         }
     }
-    build_in_c(&results)?;
+    if names.is_empty() {
+        in_c::build(&results)?;
+    }
     Ok(results)
-}
-
-/// Builds the example in C with the compiler that links everything else here.
-fn build_in_c(results: &Path) -> Result<()> {
-    let (source, name) = IN_C;
-    let (to, new) = (results.join(name), results.join("c.new"));
-    run(Command::new("cc")
-        .args([
-            "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC",
-        ])
-        .args(["-I", "plugin-api/c", "-o"])
-        .arg(&new)
-        .arg(source)
-        .current_dir(root()))?;
-    fs::rename(&new, &to).map_err(at(&to))?;
-    println!("{} (from {source})", to.display());
-    Ok(())
 }
 
 /// The crates under `plugins/` that make a library to load.

@@ -82,7 +82,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
 fn plugins(steps: &mut Vec<Step>) -> PathBuf {
     println!("\n==== plugins, native and WASM");
     let start = Instant::now();
-    let built = plugins::build();
+    let built = plugins::build(&[]);
     if let Err(error) = &built {
         println!("{error}");
     }

@@ -12,6 +12,8 @@ pub(super) struct Marks {
     has_released: bool,
     /// Exchanges released whose answer has not ended.
     open: u32,
+    /// The first so many that are not released have ended already: no answer is to come.
+    ended_early: u32,
     held: Option<Held>,
 }
 
@@ -39,11 +41,21 @@ impl Marks {
         self.has_open().filter(|_| self.has_released)
     }
 
-    pub(super) fn note_released(&mut self) {
+    /// An exchange is released. Returns whether its end has been told before.
+    pub(super) fn note_released(&mut self) -> bool {
+        let has_ended = self.ended_early > 0;
         if self.ends_are_marked {
             self.has_released = true;
-            self.open += 1;
+            self.open += u32::from(!has_ended);
         }
+        self.ended_early = self.ended_early.saturating_sub(1);
+        has_ended
+    }
+
+    /// No more than so many exchanges are waiting.
+    pub(super) fn keep_waiting(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.ended_early = self.ended_early.min(count);
     }
 
     fn forget_released(&mut self, count: usize) {
@@ -64,11 +76,20 @@ impl Gate {
         self.marks = Marks::default();
     }
 
-    /// The answer to the oldest exchange that is open has ended. False where there is none.
-    pub(crate) fn end_oldest(&mut self) -> bool {
-        let is_open = self.marks.open > 0;
-        self.marks.forget_released(1);
-        is_open
+    /// The oldest exchange that is open has ended: its answer has, or, of one that has not left,
+    /// there will be none. `None` where there is no such exchange, else whether it had left.
+    pub(crate) fn end_oldest(&mut self) -> Option<bool> {
+        let had_left = self.marks.open > 0;
+        if had_left {
+            self.marks.forget_released(1);
+        } else {
+            let waiting = self.exchanges.len() - self.released;
+            if self.marks.ended_early as usize >= waiting {
+                return None;
+            }
+            self.marks.ended_early += 1;
+        }
+        Some(had_left)
     }
 
     /// Holds back what follows this offset, unless something is held already.

@@ -413,11 +413,13 @@ impl Session {
     }
 
     fn end_marked(&mut self, ok: bool, ledger: &mut Ledger) {
-        if !self.gate.end_oldest() {
-            ledger.plugin.stray_ends += 1;
-            return;
+        match self.gate.end_oldest() {
+            Some(had_left) => ledger.answered_requests += u64::from(had_left),
+            None => {
+                ledger.plugin.stray_ends += 1;
+                return;
+            }
         }
-        ledger.answered_requests += 1;
         ledger.plugin.bad_answers += u64::from(!ok);
     }
 

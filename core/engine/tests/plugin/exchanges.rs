@@ -219,6 +219,50 @@ fn a_request_of_which_nothing_is_sent_is_left_out() {
 }
 
 #[test]
+fn a_request_without_an_answer_is_ended_before_or_after_it_has_left() {
+    let mut dialogue = Setup::new()
+        .marking()
+        .on("client", |actions, text| {
+            for word in text.split_inclusive(' ') {
+                actions.begin_exchange();
+                actions.send(word.as_bytes());
+                if word == "alone " {
+                    actions.end_exchange(true);
+                }
+            }
+            Ok(())
+        })
+        .on("target", |actions, text| {
+            text.chars().for_each(|_| actions.end_exchange(true));
+            Ok(())
+        })
+        .established();
+    dialogue.say(0, "alone ");
+    dialogue.say(0, "one mute two ");
+    assert_eq!(dialogue.sent(), "alone one mute two ");
+    dialogue.say(100, "three mute ");
+    dialogue.target(".:.");
+    assert_eq!(dialogue.sent(), "three mute ");
+    dialogue.say(200, "four ");
+    dialogue.target(".");
+    assert_eq!(dialogue.sent(), "", "one is open");
+    dialogue.target(":");
+    assert_eq!(dialogue.sent(), "four ");
+    dialogue.target(".");
+    dialogue.say(300, "alone ");
+    dialogue.say(300, "five ");
+    assert_eq!(dialogue.sent(), "alone five ");
+    dialogue.target(".");
+    dialogue.acknowledge();
+    let ledger = dialogue.ledger();
+    assert_eq!(ledger.requests.delivered, 9);
+    assert_eq!(ledger.answered_requests, 9);
+    assert_eq!(ledger.plugin.stray_ends, 0);
+    dialogue.target("!");
+    assert_eq!(dialogue.ledger().plugin.stray_ends, 1);
+}
+
+#[test]
 fn without_marks_requests_are_told_apart_as_without_a_plugin() {
     let upper = |setup: Setup| {
         setup.on("client", |actions, text| {

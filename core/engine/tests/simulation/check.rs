@@ -11,7 +11,7 @@ use tcpcopy_packet::Endpoint;
 use crate::capture::CapturedConnection;
 use crate::conversation::Ending;
 use crate::harness::Outcome;
-use crate::scenario::{Control, Scenario};
+use crate::scenario::Scenario;
 use crate::target::Accepted;
 
 /// More of the memory budget than a connection takes for itself.
@@ -97,6 +97,11 @@ fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
         "{} bytes counted as delivered, the target has {received}",
         ledger.bytes.delivered
     );
+    check_captured(scenario, ledger);
+}
+
+/// No more was captured than was said.
+pub(crate) fn check_captured(scenario: &Scenario, ledger: &Ledger) {
     let most_copies = scenario.most_copies();
     // Bytes that only the origin saw count as well: they are a loss. Where there is no room to
     // hold what is out of order, bytes may count as missing and come later.
@@ -108,15 +113,10 @@ fn check_ledger(scenario: &Scenario, outcome: &Outcome, drops: &[DropReason]) {
     let sessions = scenario.connections.len() as u64;
     let most_held = most_copies * (said + sessions * SESSION_ROOM_BYTES);
     let has_room = scenario.engine.memory_budget_bytes > most_held;
-    // What a client sends again after a round has ended is another connection's.
-    let is_one_round = !scenario
-        .controls
-        .iter()
-        .any(|(_, it)| *it == Control::EndRound);
     // What loops is captured, but was said by nobody.
     let captured = ledger.bytes.captured - ledger.bytes.dropped[DropReason::OwnReplay];
     assert!(
-        captured <= most_copies * said || !has_room || !is_one_round,
+        captured <= most_copies * said || !has_room || !scenario.is_one_round(),
         "{captured} bytes counted as captured, only {most_copies} times {said} were said"
     );
 }

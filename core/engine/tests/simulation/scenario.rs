@@ -145,6 +145,12 @@ impl Scenario {
         tuned.fold(self.engine.copies, f64::max).ceil() as u64
     }
 
+    /// Whether the capture never begins again: what a client sends again after that is another
+    /// connection's.
+    pub(crate) fn is_one_round(&self) -> bool {
+        !self.controls.iter().any(|(_, it)| *it == Control::EndRound)
+    }
+
     /// The same trouble on the way to the target and on the way of its replies.
     pub(crate) fn links(&mut self, config: LinkConfig) {
         self.to_target = config;

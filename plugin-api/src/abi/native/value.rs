@@ -123,6 +123,10 @@ pub struct Key {
     pub kind: u32,
     /// 0 or 1.
     pub required: u32,
+    /// See [`crate::Key::needs`]: 0 or 1.
+    pub needs_origin: u32,
+    /// See [`crate::Key::needs`]: 0 or 1.
+    pub needs_target: u32,
 }
 
 impl Key {
@@ -137,6 +141,8 @@ impl Key {
             default_value: default_value.map_or(Bytes::NONE, |text| Bytes::new(text.as_bytes())),
             kind: place.map_or(0, |place| place as u32),
             required: key.required.into(),
+            needs_origin: key.needs.origin.into(),
+            needs_target: key.needs.target.into(),
         }
     }
 
@@ -157,6 +163,10 @@ impl Key {
                 false => Some(text(self.default_value)?),
             },
             required: self.required != 0,
+            needs: Needs {
+                origin: self.needs_origin != 0,
+                target: self.needs_target != 0,
+            },
         })
     }
 }
@@ -376,7 +386,8 @@ mod tests {
         let manifest = crate::Manifest::new("name", "1.2.3", "é")
             .needs(Needs::ORIGIN)
             .key(crate::Key::secret("a", "b").required())
-            .key(crate::Key::table("c", "").default(""));
+            .key(crate::Key::table("c", "").default(""))
+            .key(crate::Key::list("d", "").needs(Needs::BOTH));
         let keys: Vec<_> = manifest.keys.iter().map(Key::new).collect();
         let raw = Manifest::new(&manifest, &keys);
         // SAFETY: both live.

@@ -11,7 +11,7 @@ use tcpcopy_packet::{Endpoint, FourTuple, Segment, TcpFlags, TcpOptions};
 use super::kernel::{Kernel, KernelConfig, KernelCounts, Told};
 use crate::content::target_said;
 use crate::events::{EventQueue, MILLISECOND_US, Micros, SECOND_US};
-use crate::harness::{ORIGIN_BYTES, Outcome, check_in_flight, new_engine};
+use crate::harness::{Outcome, check_in_flight, new_engine};
 use crate::plugins::Observed;
 use crate::rng::Rng;
 use crate::scenario::{Control, Scenario, Stop};

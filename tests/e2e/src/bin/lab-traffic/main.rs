@@ -10,6 +10,7 @@ mod noise;
 mod record;
 mod store;
 mod transfer;
+mod upload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,6 +45,21 @@ enum Role {
         #[arg(long)]
         server: SocketAddr,
         /// How many bodies to upload, and how many to download.
+        #[arg(long)]
+        bodies: u64,
+        /// The size of the largest body, in bytes.
+        #[arg(long)]
+        max_bytes: u64,
+        /// How many connections carry them.
+        #[arg(long, default_value_t = 8)]
+        connections: u64,
+    },
+    /// A client that uploads in every way of HTTP/1.1, pipelines questions, and checks what it gets.
+    Upload {
+        /// The server.
+        #[arg(long)]
+        server: SocketAddr,
+        /// How many bodies to upload.
         #[arg(long)]
         bodies: u64,
         /// The size of the largest body, in bytes.
@@ -92,6 +108,12 @@ fn main() -> io::Result<()> {
             max_bytes,
             connections,
         } => transfer::run(server, bodies, max_bytes, connections),
+        Role::Upload {
+            server,
+            bodies,
+            max_bytes,
+            connections,
+        } => upload::run(server, bodies, max_bytes, connections),
         Role::Accept {
             port,
             processes,

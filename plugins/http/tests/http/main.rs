@@ -1,0 +1,6 @@
+//! What is sent to the target when a client says this and servers say that.
+
+mod answers;
+mod framing;
+mod headers;
+mod play;
