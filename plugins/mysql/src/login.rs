@@ -104,7 +104,7 @@ pub(crate) struct Known {
     pub(crate) user: Vec<u8>,
     /// Empty: the configured one, if any.
     pub(crate) database: Vec<u8>,
-    /// 0: the default of the target.
+    /// 0: not known; then `utf8mb4`, which clients of the last ten years begin with.
     pub(crate) character_set: u16,
     /// What the client had agreed upon with the origin.
     pub(crate) client: Option<Capabilities>,
@@ -382,7 +382,7 @@ impl Login {
         greeting: &Greeting,
         credential: Credential,
     ) -> Vec<u8> {
-        let captured = self.as_captured(greeting);
+        let captured = self.as_captured();
         let database = match captured.database.as_slice() {
             [] if matches!(self.kind, Kind::Late(_)) => accounts.late_database(),
             of_origin => accounts.database(of_origin),
@@ -403,7 +403,7 @@ impl Login {
 
     /// The captured client's response, with what it has agreed upon; of a connection joined late, the
     /// response that the client may have given.
-    fn as_captured(&self, greeting: &Greeting) -> Response {
+    fn as_captured(&self) -> Response {
         /// What libraries allow at least: 16 MiB.
         const MAX_PACKET_BYTES: u32 = 1 << 24;
         let mut response = match (&self.captured.response, &self.kind) {
@@ -412,7 +412,7 @@ impl Login {
                 capabilities: known.client.unwrap_or(request::USUAL),
                 max_packet_bytes: MAX_PACKET_BYTES,
                 character_set: match known.character_set {
-                    0 => greeting.character_set,
+                    0 => request::UTF8MB4,
                     known => known,
                 },
                 user: known.user.clone(),

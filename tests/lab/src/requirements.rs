@@ -78,6 +78,8 @@ pub fn requirements() -> &'static [Requirement] {
         needs("python3:requests", "python3-requests"),
         needs("python3:websockets", "python3-websockets"),
         needs("clang", "clang"),
+        needs("mariadbd", "mariadb-server"),
+        needs("mariadb", "mariadb-client"),
         needs("gzip", "gzip"),
         needs("zstd", "zstd"),
         needs("setpriv", "util-linux"),

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use tcpcopy_lab::{Lab, LoginSite, Memcached, Nginx, NginxConfig, Postgres, Redis, Visitors, Wrk};
+use tcpcopy_lab::{
+    Lab, LoginSite, Memcached, Mysql, MysqlClient, MysqlKind, Nginx, NginxConfig, Postgres, Redis,
+    Visitors, Wrk, has_mysql9_for_test,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -153,4 +156,41 @@ fn a_pipelined_load_has_several_requests_in_one_packet() {
     let requests = nginx.requests().unwrap();
     assert!(requests.iter().any(|request| request.method == "POST"));
     assert!(requests.len() as u64 >= report.requests);
+}
+
+#[test]
+fn mariadb_and_mysql_9_know_their_users_and_count_their_statements() {
+    let Some(lab) = Lab::for_test() else { return };
+    if !has_mysql9_for_test() {
+        return;
+    }
+    let servers = [
+        (MysqlKind::MariaDb, "ed25519"),
+        (MysqlKind::Mysql9, "sha256_password"),
+    ];
+    for (kind, method) in servers {
+        let server = Mysql::start(lab.host("origin"), kind).unwrap();
+        server.create_user("app", method, "secret").unwrap();
+        server
+            .sql("create database shop; create table shop.t (a int)")
+            .unwrap();
+        let before = (
+            server.counters("Com_").unwrap(),
+            server.checksums("shop").unwrap(),
+        );
+        let client = MysqlClient::of(kind);
+        let insert = |password| {
+            let client = client.connect(lab.host("client"), server.ipv4(), "app", password);
+            let statement = "insert into shop.t values (1)";
+            client.unwrap().args(["-e", statement]).run()
+        };
+        insert("secret").unwrap();
+        insert("wrong").unwrap_err();
+        let after = (
+            server.counters("Com_").unwrap(),
+            server.checksums("shop").unwrap(),
+        );
+        assert_eq!(after.0["Com_insert"], before.0["Com_insert"] + 1);
+        assert_ne!(after.1, before.1);
+    }
 }

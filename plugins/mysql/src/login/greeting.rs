@@ -13,8 +13,6 @@ pub(crate) struct Greeting {
     pub(crate) connection_id: u32,
     pub(crate) capabilities: Capabilities,
     pub(crate) is_mariadb: bool,
-    /// The default collation.
-    pub(crate) character_set: u16,
     /// What the method challenges with; may have a NUL behind it.
     pub(crate) nonce: Vec<u8>,
     /// The method that it begins with; empty where it does not name methods.
@@ -33,8 +31,8 @@ impl Greeting {
         let mut nonce = reader.bytes(8)?.to_vec();
         reader.skip(1)?;
         let lower = reader.u16()?;
-        let character_set = u16::from(reader.u8().unwrap_or(0));
-        reader.skip(2);
+        // The default collation and the status.
+        reader.skip(3);
         let upper = reader.u16().unwrap_or(0);
         let nonce_bytes = usize::from(reader.u8().unwrap_or(0));
         reader.skip(6);
@@ -65,7 +63,6 @@ impl Greeting {
             connection_id,
             capabilities,
             is_mariadb: is_mariadb(version) || !standard.has(Capabilities::LONG_PASSWORD),
-            character_set,
             nonce,
             method,
         })
@@ -95,7 +92,6 @@ mod tests {
         let greeting = Greeting::parse(&mariadb()).expect("a greeting");
         assert_eq!(greeting.connection_id, 42);
         assert!(greeting.is_mariadb);
-        assert_eq!(greeting.character_set, 45);
         assert_eq!(greeting.nonce, b"abcdefghijklmnopqrst\0");
         assert_eq!(greeting.method, b"mysql_native_password");
         assert_eq!(greeting.capabilities, Capabilities(0x1d_c1ff_f7fe));

@@ -6,6 +6,9 @@ use crate::capability::Capabilities;
 use super::greeting::Greeting;
 use super::response::Response;
 
+/// The collation `utf8mb4_general_ci`, which both kinds of servers know.
+pub(super) const UTF8MB4: u16 = 45;
+
 /// `CLIENT_LONG_FLAG`.
 const LONG_FLAG: Capabilities = Capabilities(1 << 2);
 
@@ -85,9 +88,8 @@ pub(super) fn response(client: &Response, database: &[u8], target: &Greeting) ->
 /// The collation nearest to one that the target may not know. A server takes one that it doesn't
 /// know for its own default, and then the client's text for text of another character set.
 pub(super) fn collation(of_client: u16, target_is_mariadb: bool) -> u16 {
-    /// `utf8mb3_general_ci` and `utf8mb4_general_ci`.
+    /// `utf8mb3_general_ci`.
     const UTF8MB3: u16 = 33;
-    const UTF8MB4: u16 = 45;
     match of_client {
         // MySQL's utf8mb4_*_0900_*.
         255..=323 if target_is_mariadb => UTF8MB4,
