@@ -58,14 +58,19 @@ impl Result {
 
 impl Account {
     /// Opens an exchange; the answer is its number. `None` when too many are open.
-    pub(crate) fn open(&mut self, label: Arc<str>) -> Option<u64> {
+    /// `has_answer` tells whether servers answer to it.
+    pub(crate) fn open(&mut self, label: Arc<str>, has_answer: bool) -> Option<u64> {
         let number = self.first + self.exchanges.len() as u64;
         if self.exchanges.len() >= OPEN {
             return None;
         }
         self.exchanges.push_back(Exchange {
             label,
-            origin: Half::Open,
+            origin: if has_answer {
+                Half::Open
+            } else {
+                Half::Unknown
+            },
             target: Half::Open,
             has_ended: false,
         });
@@ -105,6 +110,11 @@ impl Account {
             exchange.target = Half::Answered(Result::of(summary));
         }
         self.settle(ctx);
+    }
+
+    /// The target was told, and does not answer.
+    pub(crate) fn told(&mut self, number: u64, ctx: &mut Context<'_>) {
+        self.target(number, &Summary::default(), ctx);
     }
 
     /// The target is not asked.

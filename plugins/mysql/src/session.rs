@@ -87,7 +87,7 @@ impl Connection {
         };
         let mut turn = Turn { plugin, ctx };
         match info.start_seen {
-            true => connection.login_number = connection.account.open("login".into()),
+            true => connection.login_number = connection.account.open("login".into(), true),
             false => connection.open_late(info, &mut turn),
         }
         connection

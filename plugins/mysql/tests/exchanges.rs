@@ -80,6 +80,7 @@ fn every_answer_ends_where_it_ends_wherever_the_streams_are_cut() {
         "fetch",
         "reset statement",
         "select a from t limit ?",
+        "quit",
     ];
     let expected: Vec<_> = labels.into_iter().map(done).collect();
     for capabilities in [

@@ -34,6 +34,10 @@ fn statements_have_the_targets_numbers() {
     assert_eq!(played.count("statements_unknown"), 1);
     assert_eq!(left_out(&played), ["execute"]);
     let all = outcomes(&played);
+    assert_eq!(
+        (all[3].0.as_str(), all[5].0.as_str()),
+        ("long data", "close statement")
+    );
     assert_eq!(all[0].0, "prepare: select a from t where a=?");
     assert_eq!(all[1].0, "select a from t where a=?");
     assert!(
@@ -202,7 +206,12 @@ fn a_replay_that_only_reads_leaves_writers_out() {
     ];
     assert_eq!(commands(&played), expected, "{played}");
     assert_eq!(played.count("writers_left_out"), 4);
-    let expected = ["insert into t values(?+)", "create db", "update t set a=?"];
+    let expected = [
+        "insert into t values(?+)",
+        "create db",
+        "long data",
+        "update t set a=?",
+    ];
     assert_eq!(left_out(&played), expected);
 }
 

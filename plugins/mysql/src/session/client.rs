@@ -37,7 +37,7 @@ pub(super) struct Client {
     /// Whether what follows the login is compressed.
     is_packed: bool,
     /// The command whose dialogue goes on.
-    dialogue: Option<(Kind, Option<u64>)>,
+    dialogue: Option<(Kind, u64)>,
     /// The message that is coming in is left out.
     passes_over: bool,
 }
@@ -295,7 +295,7 @@ impl Connection {
             .map_or(Kind::Unknown, |code| Kind::of(*code));
         let mut noted = Noted {
             kind,
-            number: None,
+            number: 0,
             length,
             is_whole,
             text_at: 1,
@@ -306,15 +306,14 @@ impl Connection {
             payload,
         };
         let label = self.read_text(&mut noted, turn);
-        if kind.shape().is_some() || kind == Kind::ChangeUser {
-            noted.number = self.account.open(label);
-            if noted.number.is_none() {
-                self.refuse("too_many_exchanges", turn);
-                return None;
-            }
-        }
-        self.client.dialogue = Some((kind, noted.number));
-        if let Some(number) = noted.number {
+        let has_answer = kind.shape().is_some() || kind == Kind::ChangeUser;
+        let Some(number) = self.account.open(label, has_answer) else {
+            self.refuse("too_many_exchanges", turn);
+            return None;
+        };
+        noted.number = number;
+        self.client.dialogue = Some((kind, number));
+        if has_answer {
             let answer = kind.shape().map(Answer::new);
             self.origin.expect(number, answer, &noted);
             if !self.origin.is_in_step() {

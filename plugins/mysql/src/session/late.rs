@@ -115,10 +115,8 @@ impl Connection {
     /// A command before the session takes part. What can be learnt from it is.
     fn pass_over(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
         turn.ctx.count("commands_before_joining", 1);
-        if let Some(number) = noted.number {
-            turn.ctx.begin_exchange(&self.account.label(number));
-            self.account.left_out(number, turn.ctx);
-        }
+        turn.ctx.begin_exchange(&self.account.label(noted.number));
+        self.account.left_out(noted.number, turn.ctx);
         match noted.kind {
             Kind::Execute => {
                 if let Some(key) = self.statement_of(noted, turn) {

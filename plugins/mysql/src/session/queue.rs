@@ -20,8 +20,8 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Noted {
     pub(super) kind: Kind,
-    /// Its exchange; `None` for a command without an answer.
-    pub(super) number: Option<u64>,
+    /// Its exchange.
+    pub(super) number: u64,
     /// The payload, or the beginning of a long one.
     pub(super) payload: Vec<u8>,
     /// Of the payload of its first packet.
@@ -45,7 +45,7 @@ pub(super) struct Data {
     pub(super) sequence: u8,
     /// The command whose dialogue it continues.
     pub(super) kind: Kind,
-    pub(super) number: Option<u64>,
+    pub(super) number: u64,
     pub(super) payload: Vec<u8>,
     pub(super) length: u32,
     pub(super) is_whole: bool,

@@ -109,7 +109,7 @@ impl Connection {
             return None;
         }
         let Some(sequence) = self.target.file else {
-            if data.number.is_some_and(|number| self.target.owes(number)) {
+            if self.target.owes(data.number) {
                 return Some(data);
             }
             if data.payload.is_empty() {
@@ -246,7 +246,7 @@ impl Connection {
             return Released::NotYet(noted);
         };
         self.login = Login::change_user(before);
-        self.login_number = noted.number;
+        self.login_number = Some(noted.number);
         self.forget_statements(&noted);
         self.target.busy = Some(Busy::Changing);
         let packet = Packet {
@@ -267,10 +267,8 @@ impl Connection {
     }
 
     fn begin(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
-        if let Some(number) = noted.number
-            && self.target.begins(number)
-        {
-            turn.ctx.begin_exchange(&self.account.label(number));
+        if self.target.begins(noted.number) {
+            turn.ctx.begin_exchange(&self.account.label(noted.number));
         }
     }
 
@@ -281,9 +279,8 @@ impl Connection {
         label: &std::sync::Arc<str>,
         turn: &mut Turn<'_, '_>,
     ) {
-        if let Some(number) = noted.number {
-            self.account.rename(number, std::sync::Arc::clone(label));
-        }
+        self.account
+            .rename(noted.number, std::sync::Arc::clone(label));
         self.begin(noted, turn);
     }
 
@@ -301,17 +298,20 @@ impl Connection {
         turn: &mut Turn<'_, '_>,
     ) {
         self.begin(noted, turn);
-        if let (Some(number), Some(shape)) = (noted.number, noted.kind.shape()) {
+        if let Some(shape) = noted.kind.shape() {
             self.target.expected.push_back(Expected {
                 answer: Answer::new(shape),
                 whose: Whose::Client {
-                    number,
+                    number: noted.number,
                     prepares: noted.prepares,
                     may_ask_file: may_ask_file && self.target_has(Capabilities::LOCAL_FILES),
                 },
             });
         }
         self.send(0, noted.length, payload, noted.is_whole, turn);
+        if noted.kind.shape().is_none() {
+            self.account.told(noted.number, turn.ctx);
+        }
     }
 
     /// Sends a message, or the beginning of one whose first packet has this length.
@@ -339,9 +339,7 @@ impl Connection {
     pub(super) fn leave_out(&mut self, noted: &Noted, reason: &str, turn: &mut Turn<'_, '_>) {
         turn.ctx.count(reason, 1);
         self.target.continues = None;
-        let Some(number) = noted.number else {
-            return;
-        };
+        let number = noted.number;
         if self.target.begins(number) {
             // Nothing is sent of it: that is how the engine knows.
             turn.ctx.begin_exchange(&self.account.label(number));

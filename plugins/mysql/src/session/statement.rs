@@ -68,10 +68,9 @@ impl Connection {
         let Some(statement) = self.statements.find(key) else {
             return Released::Yes;
         };
-        if let Some(number) = noted.number
-            && matches!(noted.kind, Kind::Execute | Kind::BulkExecute)
-        {
-            self.account.rename(number, Arc::clone(&statement.label));
+        if matches!(noted.kind, Kind::Execute | Kind::BulkExecute) {
+            self.account
+                .rename(noted.number, Arc::clone(&statement.label));
         }
         let is_left_out = turn.plugin.options.read_only && statement.writes;
         match (noted.kind, statement.target) {

@@ -6,38 +6,38 @@ use plugin_api::testkit::{self, Opening, Played, Step, Transcript};
 use plugin_api::{Config, Direction};
 use tcpcopy_plugin_mysql::Mysql;
 
-pub const CONNECT_WITH_DB: u32 = 1 << 3;
-pub const COMPRESS: u32 = 1 << 5;
-pub const LOCAL_FILES: u32 = 1 << 7;
-pub const PROTOCOL_41: u32 = 1 << 9;
-pub const TRANSACTIONS: u32 = 1 << 13;
-pub const SECURE: u32 = 1 << 15;
-pub const MULTI: u32 = 0b111 << 16;
-pub const PLUGIN_AUTH: u32 = 1 << 19;
-pub const SESSION_TRACK: u32 = 1 << 23;
-pub const DEPRECATE_EOF: u32 = 1 << 24;
-pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
+pub(crate) const CONNECT_WITH_DB: u32 = 1 << 3;
+pub(crate) const COMPRESS: u32 = 1 << 5;
+pub(crate) const LOCAL_FILES: u32 = 1 << 7;
+pub(crate) const PROTOCOL_41: u32 = 1 << 9;
+pub(crate) const TRANSACTIONS: u32 = 1 << 13;
+pub(crate) const SECURE: u32 = 1 << 15;
+pub(crate) const MULTI: u32 = 0b111 << 16;
+pub(crate) const PLUGIN_AUTH: u32 = 1 << 19;
+pub(crate) const SESSION_TRACK: u32 = 1 << 23;
+pub(crate) const DEPRECATE_EOF: u32 = 1 << 24;
+pub(crate) const QUERY_ATTRIBUTES: u32 = 1 << 27;
 
 /// What every end here can do.
-pub const USUAL: u32 =
+pub(crate) const USUAL: u32 =
     1 | CONNECT_WITH_DB | LOCAL_FILES | PROTOCOL_41 | TRANSACTIONS | SECURE | MULTI | PLUGIN_AUTH;
 
-pub const IN_TRANSACTION: u16 = 1;
-pub const AUTOCOMMIT: u16 = 2;
-pub const MORE_RESULTS: u16 = 8;
-pub const CURSOR: u16 = 0x40;
+pub(crate) const IN_TRANSACTION: u16 = 1;
+pub(crate) const AUTOCOMMIT: u16 = 2;
+pub(crate) const MORE_RESULTS: u16 = 8;
+pub(crate) const CURSOR: u16 = 0x40;
 
 /// A conversation that is being written down.
-pub struct Talk {
-    pub steps: Vec<Step>,
+pub(crate) struct Talk {
+    pub(crate) steps: Vec<Step>,
     /// What the two connections have agreed upon.
-    pub client: u32,
-    pub target: u32,
+    pub(crate) client: u32,
+    pub(crate) target: u32,
 }
 
 impl Talk {
     /// One of a connection whose beginning was not captured.
-    pub fn late(id: u64) -> Self {
+    pub(crate) fn late(id: u64) -> Self {
         let opening = Opening {
             start_seen: false,
             ..Opening::new(id)
@@ -50,7 +50,7 @@ impl Talk {
     }
 
     /// One that begins, whose ends can do this; it is logged in everywhere.
-    pub fn logged_in(client: u32, target: u32) -> Self {
+    pub(crate) fn logged_in(client: u32, target: u32) -> Self {
         let mut talk = Self {
             steps: Vec::new(),
             client,
@@ -64,11 +64,11 @@ impl Talk {
         talk
     }
 
-    pub fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self::logged_in(USUAL, USUAL)
     }
 
-    pub fn greet_target(&mut self, id: u32) {
+    pub(crate) fn greet_target(&mut self, id: u32) {
         let capabilities = self.target;
         self.target(0, &greeting(capabilities, id));
     }
@@ -78,68 +78,74 @@ impl Talk {
         self
     }
 
-    pub fn client(&mut self, sequence: u8, payload: &[u8]) -> &mut Self {
+    pub(crate) fn client(&mut self, sequence: u8, payload: &[u8]) -> &mut Self {
         self.say(Direction::Client, message(sequence, payload))
     }
 
-    pub fn origin(&mut self, sequence: u8, payload: &[u8]) -> &mut Self {
+    pub(crate) fn origin(&mut self, sequence: u8, payload: &[u8]) -> &mut Self {
         self.say(Direction::Origin, message(sequence, payload))
     }
 
-    pub fn target(&mut self, sequence: u8, payload: &[u8]) -> &mut Self {
+    pub(crate) fn target(&mut self, sequence: u8, payload: &[u8]) -> &mut Self {
         self.say(Direction::Target, message(sequence, payload))
     }
 
-    pub fn raw(&mut self, direction: Direction, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn raw(&mut self, direction: Direction, bytes: &[u8]) -> &mut Self {
         self.say(direction, bytes.to_vec())
     }
 
     /// Both servers say these packets, numbered from 1.
-    pub fn both(&mut self, packets: &[Vec<u8>]) -> &mut Self {
+    pub(crate) fn both(&mut self, packets: &[Vec<u8>]) -> &mut Self {
         self.origin_all(packets).target_all(packets)
     }
 
-    pub fn origin_all(&mut self, packets: &[Vec<u8>]) -> &mut Self {
+    pub(crate) fn origin_all(&mut self, packets: &[Vec<u8>]) -> &mut Self {
         self.say(Direction::Origin, numbered(packets))
     }
 
-    pub fn target_all(&mut self, packets: &[Vec<u8>]) -> &mut Self {
+    pub(crate) fn target_all(&mut self, packets: &[Vec<u8>]) -> &mut Self {
         self.say(Direction::Target, numbered(packets))
     }
 
     /// A text that both servers answer so.
-    pub fn query(&mut self, text: &str, answer: &[Vec<u8>]) -> &mut Self {
+    pub(crate) fn query(&mut self, text: &str, answer: &[Vec<u8>]) -> &mut Self {
         self.client(0, &query(text)).both(answer)
     }
 
     /// A statement that the servers number so.
-    pub fn prepare(&mut self, text: &str, origin: u32, target: u32, parameters: u16) -> &mut Self {
+    pub(crate) fn prepare(
+        &mut self,
+        text: &str,
+        origin: u32,
+        target: u32,
+        parameters: u16,
+    ) -> &mut Self {
         let answer = |id, capabilities| prepared(id, parameters, 0, capabilities);
         let (of_origin, of_target) = (answer(origin, self.client), answer(target, self.target));
         self.client(0, &[&[0x16], text.as_bytes()].concat());
         self.origin_all(&of_origin).target_all(&of_target)
     }
 
-    pub fn end(&mut self, direction: Direction) -> &mut Self {
+    pub(crate) fn end(&mut self, direction: Direction) -> &mut Self {
         self.steps.push(Step::End { direction });
         self
     }
 
-    pub fn step(&mut self, step: Step) -> &mut Self {
+    pub(crate) fn step(&mut self, step: Step) -> &mut Self {
         self.steps.push(step);
         self
     }
 
-    pub fn play(&self) -> Played {
+    pub(crate) fn play(&self) -> Played {
         self.play_with(config())
     }
 
-    pub fn play_with(&self, config: Config) -> Played {
+    pub(crate) fn play_with(&self, config: Config) -> Played {
         play(&config, self.steps.clone())
     }
 
     /// Plays it with every stream cut into chunks of this size.
-    pub fn play_cut(&self, chunk: usize) -> Played {
+    pub(crate) fn play_cut(&self, chunk: usize) -> Played {
         let steps = self.steps.iter().flat_map(|step| match step {
             Step::Data { direction, bytes } => bytes
                 .chunks(chunk)
@@ -154,19 +160,19 @@ impl Talk {
     }
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::new().with("user", "app").with("password", "secret")
 }
 
-pub fn play(config: &Config, steps: Vec<Step>) -> Played {
+pub(crate) fn play(config: &Config, steps: Vec<Step>) -> Played {
     testkit::run::<Mysql>(config, &Transcript { steps }).expect("played")
 }
 
 /// A message as packets.
-pub fn message(mut sequence: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn message(mut sequence: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut chunks: Vec<&[u8]> = payload.chunks(0xff_ffff).collect();
-    if payload.len() % 0xff_ffff == 0 {
+    if payload.len().is_multiple_of(0xff_ffff) {
         chunks.push(&[]);
     }
     for chunk in chunks {
@@ -178,14 +184,14 @@ pub fn message(mut sequence: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-pub fn numbered(packets: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn numbered(packets: &[Vec<u8>]) -> Vec<u8> {
     let all = packets.iter().enumerate();
     all.flat_map(|(at, packet)| message(at as u8 + 1, packet))
         .collect()
 }
 
 /// The packets of a stream: numbers and payloads.
-pub fn packets(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
+pub(crate) fn packets(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut found = Vec::new();
     while let [a, b, c, sequence, rest @ ..] = stream {
         let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
@@ -198,7 +204,7 @@ pub fn packets(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
 }
 
 /// What the target was told behind the login.
-pub fn told(played: &Played) -> Vec<(u8, Vec<u8>)> {
+pub(crate) fn told(played: &Played) -> Vec<(u8, Vec<u8>)> {
     let mut all = packets(played.sent());
     assert!(
         !all.is_empty() && all[0].0 == 1,
@@ -209,7 +215,7 @@ pub fn told(played: &Played) -> Vec<(u8, Vec<u8>)> {
 }
 
 /// The same, of commands that are one packet each.
-pub fn commands(played: &Played) -> Vec<Vec<u8>> {
+pub(crate) fn commands(played: &Played) -> Vec<Vec<u8>> {
     let told = told(played).into_iter();
     told.inspect(|(sequence, payload)| assert_eq!(*sequence, 0, "{payload:?}"))
         .map(|(_, payload)| payload)
@@ -217,7 +223,7 @@ pub fn commands(played: &Played) -> Vec<Vec<u8>> {
 }
 
 /// Labels and outcomes of the exchanges that were said, without the login.
-pub fn outcomes(played: &Played) -> Vec<(String, Option<(bool, u32)>)> {
+pub(crate) fn outcomes(played: &Played) -> Vec<(String, Option<(bool, u32)>)> {
     let said = played
         .exchanges()
         .iter()
@@ -232,12 +238,12 @@ pub fn outcomes(played: &Played) -> Vec<(String, Option<(bool, u32)>)> {
 }
 
 /// Who was asked to do what, in names: labels of exchanges of which nothing was said.
-pub fn left_out(played: &Played) -> Vec<&str> {
+pub(crate) fn left_out(played: &Played) -> Vec<&str> {
     let left_out = played.exchanges().iter().filter(|it| it.request.is_empty());
     left_out.map(|it| it.label.as_str()).collect()
 }
 
-pub fn text(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn text(bytes: &[u8]) -> Vec<u8> {
     let mut out = match bytes.len() {
         short @ 0..=250 => vec![short as u8],
         long => [&[0xfc][..], &(long as u16).to_le_bytes()].concat(),
@@ -246,7 +252,7 @@ pub fn text(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-pub fn greeting(capabilities: u32, id: u32) -> Vec<u8> {
+pub(crate) fn greeting(capabilities: u32, id: u32) -> Vec<u8> {
     let [low, high] = [capabilities as u16, (capabilities >> 16) as u16];
     let mut out = b"\x0a8.0.36\0".to_vec();
     out.extend_from_slice(&id.to_le_bytes());
@@ -261,7 +267,7 @@ pub fn greeting(capabilities: u32, id: u32) -> Vec<u8> {
     out
 }
 
-pub fn handshake_response(capabilities: u32) -> Vec<u8> {
+pub(crate) fn handshake_response(capabilities: u32) -> Vec<u8> {
     let mut out = capabilities.to_le_bytes().to_vec();
     out.extend_from_slice(&(1_u32 << 24).to_le_bytes());
     out.push(45);
@@ -275,22 +281,22 @@ pub fn handshake_response(capabilities: u32) -> Vec<u8> {
     out
 }
 
-pub fn query(text: &str) -> Vec<u8> {
+pub(crate) fn query(text: &str) -> Vec<u8> {
     [&[3], text.as_bytes()].concat()
 }
 
-pub fn ok(affected: u8, status: u16) -> Vec<u8> {
+pub(crate) fn ok(affected: u8, status: u16) -> Vec<u8> {
     let [a, b] = status.to_le_bytes();
     vec![0, affected, 0, a, b, 0, 0]
 }
 
-pub fn eof(status: u16) -> Vec<u8> {
+pub(crate) fn eof(status: u16) -> Vec<u8> {
     let [a, b] = status.to_le_bytes();
     vec![0xfe, 0, 0, a, b]
 }
 
 /// What ends rows: an EOF, or an OK in its place.
-pub fn end_of_rows(status: u16, capabilities: u32) -> Vec<u8> {
+pub(crate) fn end_of_rows(status: u16, capabilities: u32) -> Vec<u8> {
     if capabilities & DEPRECATE_EOF == 0 {
         return eof(status);
     }
@@ -299,11 +305,11 @@ pub fn end_of_rows(status: u16, capabilities: u32) -> Vec<u8> {
     end
 }
 
-pub fn error(code: u16) -> Vec<u8> {
+pub(crate) fn error(code: u16) -> Vec<u8> {
     [&[0xff][..], &code.to_le_bytes(), b"#HY000no"].concat()
 }
 
-pub fn column(schema: &str) -> Vec<u8> {
+pub(crate) fn column(schema: &str) -> Vec<u8> {
     let mut out = text(b"def");
     for part in [schema, "t", "t", "a", "a"] {
         out.extend(text(part.as_bytes()));
@@ -313,7 +319,7 @@ pub fn column(schema: &str) -> Vec<u8> {
 }
 
 /// One result of this many rows, of one column.
-pub fn rows(count: usize, status: u16, capabilities: u32) -> Vec<Vec<u8>> {
+pub(crate) fn rows(count: usize, status: u16, capabilities: u32) -> Vec<Vec<u8>> {
     let mut out = vec![vec![1], column("shop")];
     if capabilities & DEPRECATE_EOF == 0 {
         out.push(eof(status & !MORE_RESULTS));
@@ -324,7 +330,7 @@ pub fn rows(count: usize, status: u16, capabilities: u32) -> Vec<Vec<u8>> {
 }
 
 /// The answer to a `COM_STMT_PREPARE`.
-pub fn prepared(id: u32, parameters: u16, columns: u16, capabilities: u32) -> Vec<Vec<u8>> {
+pub(crate) fn prepared(id: u32, parameters: u16, columns: u16, capabilities: u32) -> Vec<Vec<u8>> {
     let mut head = vec![0];
     head.extend_from_slice(&id.to_le_bytes());
     head.extend_from_slice(&columns.to_le_bytes());
@@ -341,7 +347,7 @@ pub fn prepared(id: u32, parameters: u16, columns: u16, capabilities: u32) -> Ve
 }
 
 /// A `COM_STMT_EXECUTE` with one parameter of four bytes, its type told or not.
-pub fn execute(id: u32, tells_type: bool, value: u32) -> Vec<u8> {
+pub(crate) fn execute(id: u32, tells_type: bool, value: u32) -> Vec<u8> {
     let mut out = of_statement(0x17, id, &[0, 1, 0, 0, 0, 0]);
     match tells_type {
         true => out.extend_from_slice(&[1, 3, 0]),
@@ -352,6 +358,6 @@ pub fn execute(id: u32, tells_type: bool, value: u32) -> Vec<u8> {
 }
 
 /// A command that names a statement.
-pub fn of_statement(code: u8, id: u32, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn of_statement(code: u8, id: u32, rest: &[u8]) -> Vec<u8> {
     [&[code][..], &id.to_le_bytes(), rest].concat()
 }
