@@ -329,6 +329,17 @@ impl Login {
         self.respond(accounts, ctx, out)
     }
 
+    /// Nothing of the origin will come any more: what would have waited for it is decided now.
+    pub(crate) fn lose_origin(
+        &mut self,
+        accounts: &Accounts,
+        ctx: &mut impl Surroundings,
+        out: &mut Vec<Packet>,
+    ) -> LoginStep {
+        self.captured.lose_origin();
+        self.respond(accounts, ctx, out)
+    }
+
     /// Answers the target's greeting, or asks it to change the user, once there is what it takes.
     fn respond(
         &mut self,

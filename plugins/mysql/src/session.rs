@@ -163,6 +163,10 @@ impl Connection {
         self.origin.lose();
         self.statements.lose_origin();
         self.account.lose_origin(turn.ctx);
+        let (accounts, mut out) = (&turn.plugin.accounts, Vec::new());
+        let step = self.login.lose_origin(accounts, turn.ctx, &mut out);
+        self.say(&out, turn);
+        self.login_step(step, turn);
     }
 }
 

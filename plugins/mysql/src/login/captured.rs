@@ -25,6 +25,8 @@ pub(crate) struct Captured {
     /// How many challenges behind the greeting the client has still to answer, which may be heard
     /// of after the origin's verdict.
     unanswered: i32,
+    /// Nothing of the origin will be heard any more.
+    is_origin_lost: bool,
     /// How it ended at the origin.
     pub(crate) verdict: Option<Verdict>,
 }
@@ -85,6 +87,11 @@ impl Captured {
         }
     }
 
+    /// Nothing of the origin will be heard any more.
+    pub(crate) fn lose_origin(&mut self) {
+        self.is_origin_lost = true;
+    }
+
     /// What the captured user logs in with at the target, from what the configuration has.
     pub(crate) fn evidence(&self, configured: Option<&Proof>) -> Evidence {
         if let Some(Proof::Password(password)) = configured {
@@ -95,14 +102,14 @@ impl Captured {
         {
             return Evidence::Enough(Credential::Sha1(sha1));
         }
+        let no_password = || Evidence::Enough(Credential::Password(Secret::new(Vec::new())));
         match self.verdict.filter(|_| self.unanswered <= 0) {
             // Who got in without saying anything has no password.
-            Some(Verdict::LoggedIn) if !self.has_password => {
-                Evidence::Enough(Credential::Password(Secret::new(Vec::new())))
-            }
-            Some(_) => Evidence::Missing,
+            Some(Verdict::LoggedIn) if !self.has_password => no_password(),
+            None if self.is_origin_lost && !self.has_password => no_password(),
             None if configured.is_none() && self.has_password => Evidence::Missing,
-            None => Evidence::NotYet,
+            None if !self.is_origin_lost => Evidence::NotYet,
+            _ => Evidence::Missing,
         }
     }
 
@@ -149,6 +156,18 @@ mod tests {
         captured.proved(&native::answer(&Secret::from("other"), &NONCE));
         assert_eq!(captured.evidence(Some(&hashes())), Evidence::NotYet);
         captured.verdict = Some(Verdict::LoggedIn);
+        assert_eq!(captured.evidence(Some(&hashes())), Evidence::Missing);
+    }
+
+    #[test]
+    fn what_the_origin_would_have_said_is_not_waited_for_when_it_is_lost() {
+        let mut captured = Captured::default();
+        captured.proved(&[]);
+        assert_eq!(captured.evidence(Some(&hashes())), Evidence::NotYet);
+        captured.lose_origin();
+        let empty = Credential::Password(Secret::new(Vec::new()));
+        assert_eq!(captured.evidence(None), Evidence::Enough(empty));
+        captured.proved(&[7; 20]);
         assert_eq!(captured.evidence(Some(&hashes())), Evidence::Missing);
     }
 
