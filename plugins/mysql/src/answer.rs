@@ -343,6 +343,7 @@ impl Answer {
         let wants = dialect.deprecates_eof.get_or_insert(!is_eof);
         if is_eof {
             let status = ok::eof_status(message.payload).ok_or(Malformed)?;
+            self.summary.status = Some(status);
             // A cursor has been opened: its rows are fetched by commands of their own.
             if after == After::Rows && status.has_cursor() {
                 return Ok(self.result_ended(status));

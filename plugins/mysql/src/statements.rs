@@ -29,6 +29,8 @@ pub(crate) enum Side {
     Asked,
     Ready(Prepared),
     Failed,
+    /// It can't be prepared there, but said as a text.
+    Unpreparable,
 }
 
 /// A prepared statement.
@@ -69,7 +71,7 @@ impl Statement {
             .into_iter()
             .find_map(|side| match side {
                 Side::Ready(prepared) => Some(prepared.parameters),
-                Side::Unknown | Side::Asked | Side::Failed => None,
+                Side::Unknown | Side::Asked | Side::Failed | Side::Unpreparable => None,
             })
     }
 }

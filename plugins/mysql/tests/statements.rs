@@ -99,6 +99,22 @@ fn what_one_server_did_not_prepare_is_not_executed() {
 }
 
 #[test]
+fn what_the_target_does_not_prepare_is_said_as_a_text() {
+    let mut talk = Talk::usual();
+    talk.client(0, b"\x16BEGIN")
+        .origin_all(&prepared(1, 0, 0, USUAL))
+        .target_all(&[error(1295)]);
+    let run = of_statement(0x17, 1, &[0, 1, 0, 0, 0]);
+    talk.client(0, &run).both(&[ok(0, IN_TRANSACTION)]);
+    talk.client(0, &of_statement(0x19, 1, &[]));
+    let played = talk.play();
+    assert_eq!(commands(&played), [b"\x16BEGIN".to_vec(), query("BEGIN")]);
+    assert_eq!(outcomes(&played)[0].1, Some((true, 0)));
+    assert_eq!(outcomes(&played)[1], ("BEGIN".to_owned(), Some((true, 0))));
+    assert_eq!(played.count("statements_unpreparable"), 1);
+}
+
+#[test]
 fn mariadbs_last_statement_is_the_last_one() {
     let mut talk = Talk::usual();
     talk.client(0, b"\x16select ?")

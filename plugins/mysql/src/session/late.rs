@@ -2,8 +2,10 @@
 //! messages begin, when no transaction is open, and what the target must be told first.
 
 use super::queue::Noted;
+use super::statement::NO_ATTRIBUTES;
 use super::{Connection, Turn};
 use crate::answer::Summary;
+use crate::capability::Capabilities;
 use crate::command::{Kind, code};
 use crate::frame::HEADER;
 use crate::sql::Verb;
@@ -135,9 +137,12 @@ impl Connection {
 
     /// The origin has answered a command before the session takes part.
     pub(super) fn watch(&mut self, summary: &Summary) {
-        if let (Joining::Watching(seen), Some(status)) = (&mut self.joining, summary.status) {
+        if let Joining::Watching(seen) = &mut self.joining {
             *seen = 0;
-            if !status.is_in_transaction() {
+            if summary
+                .status
+                .is_some_and(|status| !status.is_in_transaction())
+            {
                 self.joining = Joining::Ready;
             }
         }
@@ -151,7 +156,11 @@ impl Connection {
 
     /// What the target has to be told before the first command: as commands.
     pub(super) fn what_to_restore(&self, turn: &mut Turn<'_, '_>) -> Vec<Vec<u8>> {
-        let query = |text: &[u8]| [&[code::QUERY], text].concat();
+        let attributes: &[u8] = match self.target_has(Capabilities::QUERY_ATTRIBUTES) {
+            true => &NO_ATTRIBUTES,
+            false => &[],
+        };
+        let query = |text: &[u8]| [&[code::QUERY], attributes, text].concat();
         let mut commands = Vec::new();
         if self
             .target

@@ -1,6 +1,7 @@
 //! Saying to the target what the client has said to the origin, once it can be said.
 
 use super::queue::{Data, Item, Noted, Rest};
+use super::statement::NO_ATTRIBUTES;
 use super::target::{Busy, Expected, Whose};
 use super::{Connection, Turn};
 use crate::answer::{Answer, Summary};
@@ -175,7 +176,7 @@ impl Connection {
             self.target_has(Capabilities::QUERY_ATTRIBUTES),
         ) {
             (true, true) | (false, false) => [attributes, &text].concat(),
-            (false, true) => [&noted.payload[..1], &[0, 1], &text].concat(),
+            (false, true) => [&noted.payload[..1], &NO_ATTRIBUTES, &text].concat(),
             (true, false) if noted.is_whole => [&noted.payload[..1], &text].concat(),
             // What has been told of a long message's length stays true.
             (true, false) => {

@@ -80,7 +80,10 @@ impl Connection {
                 self.learn_types(key, &noted);
                 self.leave_out(&noted, "writers_left_out", turn);
             }
-            (_, Side::Failed) => self.leave_out(&noted, "statements_not_prepared", turn),
+            (Kind::Execute, Side::Unpreparable) => self.execute_as_text(key, &noted, turn),
+            (_, Side::Failed | Side::Unpreparable) => {
+                self.leave_out(&noted, "statements_not_prepared", turn)
+            }
             (_, Side::Unknown) => return self.prepare_again(key, noted, turn),
             (Kind::Execute, Side::Ready(prepared)) => self.execute(key, prepared, &noted, turn),
             (Kind::BulkExecute, Side::Ready(prepared)) => self.bulk(key, prepared, &noted, turn),
@@ -109,7 +112,7 @@ impl Connection {
         }
         match side {
             Side::Ready(prepared) => self.ask_of_statement(prepared, noted, turn),
-            Side::Unknown | Side::Asked | Side::Failed => {
+            Side::Unknown | Side::Asked | Side::Failed | Side::Unpreparable => {
                 self.leave_out(noted, "statements_closed_unprepared", turn);
             }
         }
@@ -192,6 +195,21 @@ impl Connection {
         self.ask_with_file(noted, &payload, asks, turn);
     }
 
+    /// Says a statement without parameters that the target does not prepare.
+    fn execute_as_text(&mut self, key: Key, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        let without_parameters = |it: &&mut Statement| it.parameters() == Some(0);
+        let statement = self.statements.find(key).filter(without_parameters);
+        let Some(text) = statement.and_then(|statement| statement.text.clone()) else {
+            return self.leave_out(noted, "statements_not_prepared", turn);
+        };
+        let attributes: &[u8] = match self.target_has(Capabilities::QUERY_ATTRIBUTES) {
+            true => &NO_ATTRIBUTES,
+            false => &[],
+        };
+        let payload = [&[code::QUERY], attributes, &text].concat();
+        self.ask(noted, &payload, turn);
+    }
+
     /// MariaDB's execution with many sets of parameters at once.
     fn bulk(&mut self, key: Key, prepared: Prepared, noted: &Noted, turn: &mut Turn<'_, '_>) {
         /// In the flags: the types are given.
@@ -217,6 +235,9 @@ impl Connection {
         self.ask_of_statement(prepared, noted, turn);
     }
 }
+
+/// No attributes, of one set.
+pub(super) const NO_ATTRIBUTES: [u8; 2] = [0, 1];
 
 fn fits_names(read: &Execute<'_>, with_names: bool) -> bool {
     read.has_names() == with_names

@@ -9,6 +9,10 @@ use crate::login::{Known, LoggedIn, Packet};
 use crate::ok::Status;
 use crate::statements::{Key, Side};
 
+/// The error for a statement that can be said, but not prepared (`ER_UNSUPPORTED_PS`). MySQL gives it
+/// for `BEGIN`, MariaDB prepares that.
+const UNPREPARABLE: u16 = 1295;
+
 /// The target's stream, and where we stand with it.
 #[derive(Debug, Default)]
 pub(super) struct Target {
@@ -162,25 +166,38 @@ impl Connection {
             Whose::Client {
                 number, prepares, ..
             } => {
-                if let Some(statement) = prepares.and_then(|key| self.statements.find(key)) {
-                    statement.target = summary.prepared.map_or(Side::Failed, Side::Ready);
-                }
                 self.target.file = None;
+                if prepares.is_some_and(|key| self.target_prepared(key, summary)) {
+                    turn.ctx.count("statements_unpreparable", 1);
+                    return self.account.told(number, turn.ctx);
+                }
                 self.account.target(number, summary, turn.ctx);
             }
             Whose::Own => self.own_answered(summary, turn),
         }
     }
 
+    /// The target has prepared a statement, or has not; true where it can be said as a text instead.
+    fn target_prepared(&mut self, key: Key, summary: &Summary) -> bool {
+        let Some(statement) = self.statements.find(key) else {
+            return false;
+        };
+        statement.target = match (summary.prepared, summary.error) {
+            (Some(prepared), _) => Side::Ready(prepared),
+            (None, Some(UNPREPARABLE)) if statement.text.is_some() => Side::Unpreparable,
+            (None, _) => Side::Failed,
+        };
+        statement.target == Side::Unpreparable
+    }
+
     /// The target has answered to a command of the plugin.
     fn own_answered(&mut self, summary: &Summary, turn: &mut Turn<'_, '_>) {
         match self.target.busy {
             Some(Busy::Preparing(key)) => {
-                if let Some(statement) = self.statements.find(key) {
-                    statement.target = summary.prepared.map_or(Side::Failed, Side::Ready);
-                }
+                let is_text = self.target_prepared(key, summary);
                 let name = match summary.prepared {
                     Some(_) => "prepared_on_demand",
+                    None if is_text => "statements_unpreparable",
                     None => "prepared_on_demand_in_vain",
                 };
                 turn.ctx.count(name, 1);
