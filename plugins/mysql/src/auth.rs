@@ -25,7 +25,7 @@ pub(crate) const NONCE_BYTES: usize = 20;
 pub(crate) enum Method {
     /// `mysql_native_password`: SHA-1, all servers before MySQL 9.
     Native,
-    /// `caching_sha2_password`: MySQL 8 and later, MariaDB 12 as an option.
+    /// `caching_sha2_password`: MySQL 8 and later, and newer MariaDB where it is loaded.
     CachingSha2,
     /// `sha256_password`: MySQL, never without RSA where there is no TLS.
     Sha256,
