@@ -17,8 +17,6 @@ macro_rules! flags {
 flags! {
     /// `CLIENT_LONG_PASSWORD`, of MySQL. MariaDB's servers leave it out: it tells the two apart.
     LONG_PASSWORD = 0;
-    /// `CLIENT_FOUND_ROWS`: affected rows are those found.
-    FOUND_ROWS = 1;
     /// `CLIENT_CONNECT_WITH_DB`: the response names a database.
     CONNECT_WITH_DB = 3;
     /// `CLIENT_COMPRESS`: zlib.
@@ -47,10 +45,6 @@ flags! {
     /// `CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA`: the length of the authentication data is
     /// length-encoded.
     PLUGIN_AUTH_LENENC_DATA = 21;
-    /// `CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS`.
-    EXPIRED_PASSWORDS = 22;
-    /// `CLIENT_SESSION_TRACK`: OK packets tell changes of the session's state.
-    SESSION_TRACK = 23;
     /// `CLIENT_DEPRECATE_EOF`: OK packets in place of EOF packets.
     DEPRECATE_EOF = 24;
     /// `CLIENT_OPTIONAL_RESULTSET_METADATA`: results may come without column definitions.
@@ -61,17 +55,11 @@ flags! {
     QUERY_ATTRIBUTES = 27;
     /// `MULTI_FACTOR_AUTHENTICATION`.
     MULTI_FACTOR = 28;
-    /// `MARIADB_CLIENT_PROGRESS`: progress reports in the shape of errors.
-    MARIADB_PROGRESS = 32;
     /// `MARIADB_CLIENT_STMT_BULK_OPERATIONS`.
     MARIADB_BULK = 34;
-    /// `MARIADB_CLIENT_EXTENDED_METADATA`.
-    MARIADB_EXTENDED_METADATA = 35;
     /// `MARIADB_CLIENT_CACHE_METADATA`: results of prepared statements may come without column
     /// definitions.
     MARIADB_CACHE_METADATA = 36;
-    /// `MARIADB_CLIENT_BULK_UNIT_RESULTS`.
-    MARIADB_BULK_UNIT_RESULTS = 37;
 }
 
 impl Capabilities {

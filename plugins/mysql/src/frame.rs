@@ -86,6 +86,7 @@ impl Splitter {
     }
 
     /// Whether the stream stands between two messages.
+    #[cfg(test)]
     pub(crate) fn is_between(&self) -> bool {
         self.header_bytes == 0 && !self.continues
     }

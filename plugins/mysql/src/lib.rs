@@ -2,7 +2,6 @@
 //! client's statements there.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "its users are being written")]
 
 mod account;
 mod accounts;

@@ -10,6 +10,7 @@
 //! - [`tunnel`]: both ends of the tunnel
 //! - [`journal`]: intercept's journal
 //! - [`capture_file`]: capture files of every format
+//! - [`mysql`]: the MySQL plugin, between a client and two servers
 //! - [`plugin_contract`]: what plugins answer, places of settings, transcripts
 
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 pub mod capture_file;
 pub mod frame;
 pub mod journal;
+pub mod mysql;
 pub mod packet;
 pub mod plugin_contract;
 mod samples;
@@ -50,6 +52,11 @@ pub const TARGETS: &[Target] = &[
         name: "capture_file",
         run: capture_file::run,
         seeds: capture_file::seeds,
+    },
+    Target {
+        name: "mysql",
+        run: mysql::run,
+        seeds: mysql::seeds,
     },
     Target {
         name: "plugin_contract",

@@ -21,7 +21,6 @@ pub(crate) struct Rules {
 /// A proof of who we are, by one method, from its first answer to the server's verdict.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialogue {
-    method: Method,
     credential: Credential,
     expects: Expects,
 }
@@ -69,17 +68,10 @@ impl Dialogue {
             }
         };
         let dialogue = Self {
-            method,
             credential: credential.clone(),
             expects,
         };
         Ok((dialogue, said))
-    }
-
-    /// By which method.
-    #[must_use]
-    pub(crate) fn method(&self) -> Method {
-        self.method
     }
 
     /// Answers what the server said after our first answer; `None` where there is nothing to answer.

@@ -128,7 +128,7 @@ impl Connection {
             }
             let length = u32::from_le_bytes([a, b, c, 0]) as usize;
             if length > LOGIN_BYTES {
-                self.refuse("no_mysql", turn);
+                self.refuse("login_not_mysql", turn);
                 return None;
             }
             if gathered.len() < HEADER + length {
