@@ -157,7 +157,7 @@ pub fn seeds() -> Vec<Seed> {
         client(b"\x03\x01\x01\0\x01\xfd\0\x01k\x01vselect 1"),
         both(&[ok]),
         client(b"\x11other\0\0shop\0\x2d\0mysql_native_password\0"),
-        both(&[b"\xfemysql_native_password\012345678901234567890\0"]),
+        both(&[b"\xfemysql_native_password\x0012345678901234567890\0"]),
     ];
     let hole = [
         select.concat(),
@@ -201,7 +201,7 @@ fn message(sequence: u8, payload: &[u8]) -> Vec<u8> {
 fn greeting(capabilities: u32) -> Vec<u8> {
     let [a, b, c, d] = capabilities.to_le_bytes();
     let parts: [&[u8]; 5] = [
-        b"\x0a8.0.36\0\x29\0\0\012345678\0",
+        b"\x0a8.0.36\0\x29\0\0\x0012345678\0",
         &[a, b, 45, 2, 0, c, d, 21],
         &[0; 10],
         b"123456789012\0",

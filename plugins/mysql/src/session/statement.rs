@@ -214,11 +214,7 @@ impl Connection {
     fn bulk(&mut self, key: Key, prepared: Prepared, noted: &Noted, turn: &mut Turn<'_, '_>) {
         /// In the flags: the types are given.
         const TYPES_GIVEN: u16 = 128;
-        if !self
-            .logged_in
-            .as_ref()
-            .is_some_and(|it| it.target_is_mariadb)
-        {
+        if !self.target_has(Capabilities::MARIADB_BULK) {
             return self.leave_out(noted, "bulk_executions_left_out", turn);
         }
         let Some(statement) = self.statements.find(key) else {
