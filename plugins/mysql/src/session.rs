@@ -55,6 +55,10 @@ pub struct Connection {
     account: Account,
     /// Since when something waits for the origin.
     waits_since: Option<Duration>,
+    /// The client says no more; what waits keeps our end of the connection to the target open.
+    has_client_ended: bool,
+    /// Our end is kept open.
+    holds: bool,
     /// Nothing is replayed any more.
     is_over: bool,
 }
@@ -83,6 +87,8 @@ impl Connection {
             last_prepared: None,
             account: Account::default(),
             waits_since: None,
+            has_client_ended: false,
+            holds: false,
             is_over: false,
         };
         let mut turn = Turn { plugin, ctx };
@@ -102,7 +108,10 @@ impl Connection {
         }
         self.client.search(known.client);
         self.origin.search(known.client);
-        self.joining = Joining::watching();
+        self.joining = match self.place.take_rest(turn.ctx) {
+            true => Joining::Ready,
+            false => Joining::watching(),
+        };
         self.login = Login::late(known).at(info.target);
     }
 
@@ -148,13 +157,37 @@ impl Connection {
         }
     }
 
-    /// Lets go what can be let go, and looks whether anything waits for the origin.
-    fn proceed(&mut self, turn: &mut Turn<'_, '_>) {
+    /// Does a part of the work, unless there is nothing more to do; then lets go what can be let go,
+    /// and looks whether anything waits for the origin.
+    fn work(&mut self, turn: &mut Turn<'_, '_>, part: impl FnOnce(&mut Self, &mut Turn<'_, '_>)) {
+        if self.is_over {
+            return;
+        }
+        // What is said now must not stand behind the hold.
+        if std::mem::take(&mut self.holds) {
+            turn.ctx.release();
+        }
+        part(self, turn);
         self.pump(turn);
         if self.queue.waits_for_origin || self.account.waits_for_origin() {
             self.waits_for_origin(turn);
         } else {
             self.waits_since = None;
+        }
+        if self.has_client_ended && !self.queue.is_empty() && !self.is_over {
+            self.holds = true;
+            turn.ctx.hold();
+        }
+    }
+
+    /// What waited for the origin has waited long enough.
+    fn origin_is_late(&mut self, turn: &mut Turn<'_, '_>) {
+        turn.ctx.count("origin_answers_missed", 1);
+        self.waits_since = None;
+        if self.queue.waits_for_origin {
+            self.lose_origin(turn);
+        } else {
+            self.account.lose_origin(turn.ctx);
         }
     }
 
@@ -173,26 +206,17 @@ impl Connection {
 impl Session<Mysql> for Connection {
     fn on_client(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        if !self.is_over {
-            self.client_bytes(bytes, &mut turn);
-            self.proceed(&mut turn);
-        }
+        self.work(&mut turn, |this, turn| this.client_bytes(bytes, turn));
     }
 
     fn on_origin(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        if !self.is_over {
-            self.origin_bytes(bytes, &mut turn);
-            self.proceed(&mut turn);
-        }
+        self.work(&mut turn, |this, turn| this.origin_bytes(bytes, turn));
     }
 
     fn on_target(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        if !self.is_over {
-            self.target_bytes(bytes, &mut turn);
-            self.proceed(&mut turn);
-        }
+        self.work(&mut turn, |this, turn| this.target_bytes(bytes, turn));
     }
 
     fn on_gap(
@@ -203,41 +227,40 @@ impl Session<Mysql> for Connection {
         ctx: &mut Context<'_>,
     ) {
         let mut turn = Turn { plugin, ctx };
-        if self.is_over {
-            return;
-        }
-        match direction {
-            Direction::Client => self.client_gap(&mut turn),
+        self.work(&mut turn, |this, turn| match direction {
+            Direction::Client => this.client_gap(turn),
             Direction::Origin => {
-                if !missing.is_some_and(|missing| self.origin.skip(missing)) {
+                if !missing.is_some_and(|missing| this.origin.skip(missing)) {
                     turn.ctx.count("origin_gaps", 1);
-                    self.lose_origin(&mut turn);
+                    this.lose_origin(turn);
                 }
             }
-            Direction::Target => self.refuse("capture_gap", &mut turn),
-        }
-        self.proceed(&mut turn);
+            Direction::Target => this.refuse("capture_gap", turn),
+        });
     }
 
     fn on_client_end(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        if !self.is_over {
-            self.pump(&mut turn);
-            self.end_file(&mut turn);
-        }
+        self.has_client_ended = true;
+        self.work(&mut turn, |this, turn| {
+            this.pump(turn);
+            this.end_file(turn);
+        });
     }
 
     fn on_origin_end(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        if !self.is_over {
-            self.lose_origin(&mut turn);
-            self.proceed(&mut turn);
-        }
+        self.work(&mut turn, Self::lose_origin);
+    }
+
+    fn on_target_end(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
+        let mut turn = Turn { plugin, ctx };
+        self.work(&mut turn, |this, turn| this.leave_rest(turn));
     }
 
     fn on_timer(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        let Some(since) = self.waits_since.filter(|_| !self.is_over) else {
+        let Some(since) = self.waits_since else {
             return;
         };
         let due = since + ORIGIN_WAIT;
@@ -246,12 +269,7 @@ impl Session<Mysql> for Connection {
             .filter(|left| !left.is_zero())
         {
             Some(left) => turn.ctx.set_timer(left),
-            None => {
-                turn.ctx.count("origin_answers_missed", 1);
-                self.waits_since = None;
-                self.lose_origin(&mut turn);
-                self.proceed(&mut turn);
-            }
+            None => self.work(&mut turn, Self::origin_is_late),
         }
     }
 }

@@ -304,6 +304,58 @@ fn statements_prepared_before_are_prepared_again_where_their_text_is_known() {
 }
 
 #[test]
+fn a_session_that_goes_on_between_transactions_loses_nothing() {
+    let mut talk = Talk::usual();
+    talk.query("select 1", &rows(1, AUTOCOMMIT, USUAL));
+    talk.end(Direction::Target).step(Step::Close);
+    let client = Opening::new(1).info().client;
+    let again = Opening {
+        start_seen: false,
+        client: Some(client),
+        ..Opening::new(2)
+    };
+    talk.step(Step::Session(again)).greet_target(43);
+    talk.target(2, &ok(0, AUTOCOMMIT));
+    talk.client(0, &query("select 2"))
+        .origin_all(&rows(1, AUTOCOMMIT, USUAL));
+    talk.target_all(&rows(1, AUTOCOMMIT, USUAL));
+    let played = talk.play();
+    let said = packets(&played.sessions[1].sent);
+    assert_eq!(said[1..], [(0, query("select 2"))], "{played}");
+    assert_eq!(played.count("commands_before_joining"), 0);
+}
+
+#[test]
+fn what_waits_when_the_client_ends_is_said_before_the_end() {
+    let mut talk = Talk {
+        steps: Vec::new(),
+        client: USUAL,
+        target: USUAL,
+    };
+    talk.origin(0, &greeting(USUAL, 41))
+        .client(1, &handshake_response(USUAL));
+    talk.origin(2, &ok(0, AUTOCOMMIT));
+    talk.client(0, &query("select 1"))
+        .origin_all(&rows(1, AUTOCOMMIT, USUAL));
+    talk.client(0, b"\x01").end(Direction::Client);
+    talk.greet_target(42);
+    talk.target(2, &ok(0, AUTOCOMMIT))
+        .target_all(&rows(1, AUTOCOMMIT, USUAL));
+    let played = talk.play();
+    assert_eq!(commands(&played), [query("select 1"), b"\x01".to_vec()]);
+    let story = played.to_string();
+    assert!(story.rfind("release") > story.rfind("    hold"), "{story}");
+    assert!(story.rfind("send") > story.rfind("    hold"), "{story}");
+}
+
+#[test]
+fn an_encrypted_connection_that_is_joined_late_is_refused() {
+    let mut talk = Talk::late(1);
+    talk.raw(Direction::Client, b"\x17\x03\x03\x00\x20abcdefgh");
+    assert_eq!(talk.play().refusal(), Some("tls"));
+}
+
+#[test]
 fn behind_a_hole_the_session_goes_on_outside_a_transaction() {
     let mut talk = Talk::usual();
     talk.query("begin", &[ok(0, IN_TRANSACTION)]);

@@ -91,6 +91,11 @@ impl Client {
     }
 }
 
+/// Whether a record of TLS begins here (RFC 8446, section 5.1): its type, its version.
+fn is_encrypted(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
+}
+
 /// Whether the streams behind a login are compressed.
 pub(super) fn is_packed(capabilities: Capabilities) -> bool {
     capabilities.has(Capabilities::COMPRESS) || capabilities.has(Capabilities::ZSTD)
@@ -157,6 +162,10 @@ impl Connection {
 
     /// Whether a message begins with these bytes, as far as they tell.
     fn search(&mut self, bytes: &[u8], turn: &mut Turn<'_, '_>) -> bool {
+        if is_encrypted(bytes) {
+            self.refuse("tls", turn);
+            return false;
+        }
         let known = self.client.has_attributes.map(|_| self.client.is_packed);
         match Framing::of(bytes, known) {
             Some(framing) => {

@@ -114,6 +114,18 @@ impl Connection {
         true
     }
 
+    /// The target has gone. Where nothing waits and no transaction is open, a session that goes on
+    /// with the connection may begin with its next command.
+    pub(super) fn leave_rest(&mut self, turn: &mut Turn<'_, '_>) {
+        let is_at_rest = self.joining == Joining::Joined
+            && self.queue.is_empty()
+            && self.target.expected.is_empty()
+            && self.origin.rests();
+        if is_at_rest {
+            self.place.leave_rest(turn.ctx);
+        }
+    }
+
     /// A command before the session takes part. What can be learnt from it is.
     fn pass_over(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
         turn.ctx.count("commands_before_joining", 1);

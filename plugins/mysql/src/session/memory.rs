@@ -71,6 +71,16 @@ impl Place {
         })
     }
 
+    /// Remembers that the connection is between two commands, and outside a transaction.
+    pub(super) fn leave_rest(&self, ctx: &mut Context<'_>) {
+        ctx.share().set(&self.of_connection("rest"), b"", LIFE);
+    }
+
+    /// Whether it was; it is asked once.
+    pub(super) fn take_rest(&self, ctx: &mut Context<'_>) -> bool {
+        ctx.share().take(&self.of_connection("rest")).is_some()
+    }
+
     /// Remembers the number that the target has given to the origin's connection `origin`.
     pub(super) fn remember_number(&self, origin: u32, target: u32, ctx: &mut Context<'_>) {
         ctx.share()

@@ -72,6 +72,14 @@ impl Origin {
         }
     }
 
+    /// Whether it has answered everything, and no transaction is open.
+    pub(super) fn rests(&self) -> bool {
+        let is_outside = self
+            .status
+            .is_some_and(|status| !status.is_in_transaction());
+        is_outside && self.phase == Phase::InStep && self.expected.is_empty()
+    }
+
     pub(super) fn is_in_step(&self) -> bool {
         self.phase != Phase::OutOfStep
     }

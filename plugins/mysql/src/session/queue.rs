@@ -98,6 +98,10 @@ impl Queue {
         Some(item)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Puts back what was popped.
     pub(super) fn put_back(&mut self, item: Item) {
         self.bytes += item.bytes();
