@@ -4,6 +4,3 @@ mod answers;
 mod framing;
 mod headers;
 mod play;
-mod readme;
-mod selection;
-mod values;

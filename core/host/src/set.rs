@@ -1,0 +1,211 @@
+//! The plugins as one engine is given them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tcpcopy_engine::plugin::{Actions, Direction, Event, Failure, Needs, Plugins, SessionInfo};
+use tcpcopy_engine::{Instant, SessionId};
+use tcpcopy_packet::Endpoint;
+
+use crate::chain::{Ended, Run, Session, Stop};
+use crate::host::{Member, union};
+use crate::limits::Limits;
+use crate::share::Mailbox;
+use crate::worker::Worker;
+
+/// The plugins of one engine: an instance of each, and the sessions.
+#[derive(Debug)]
+pub struct PluginSet {
+    workers: Vec<Worker>,
+    limits: Arc<Limits>,
+    mailbox: Arc<Mailbox>,
+    sessions: HashMap<SessionId, Session, RandomState>,
+    /// Sessions of an instance that has failed, which are to hear of it.
+    doomed: VecDeque<SessionId>,
+    /// Ends of exchanges that the engine has been asked for with the last event.
+    ended: VecDeque<Ended>,
+    /// The time of the last call.
+    now: u64,
+}
+
+impl PluginSet {
+    pub(crate) fn new(
+        members: &[Arc<Member>],
+        limits: &Arc<Limits>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        let workers = members.iter();
+        Self {
+            workers: workers.map(|it| Worker::new(it, &mailbox)).collect(),
+            limits: Arc::clone(limits),
+            mailbox,
+            sessions: HashMap::default(),
+            doomed: VecDeque::new(),
+            ended: VecDeque::new(),
+            now: 0,
+        }
+    }
+
+    /// Which workers are for the connections of an origin's port, in the chain's order, and whether
+    /// the marks of each may count.
+    fn route(&self, origin_port: u16) -> impl Iterator<Item = (usize, bool)> {
+        let all = self.workers.iter().enumerate();
+        let route = all.filter(move |(_, worker)| worker.member.is_for(origin_port));
+        let is_told = route.clone().any(|(_, worker)| worker.needs().target);
+        route.map(move |(at, worker)| (at, worker.needs().target || !is_told))
+    }
+
+    /// Lets a session's chain do something; it is taken out while that lasts.
+    fn run(
+        &mut self,
+        session: &mut Session,
+        in_order: bool,
+        actions: &mut Actions,
+        act: impl FnOnce(&mut Run<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Failure> {
+        self.ended.clear();
+        let stopped = act(&mut Run {
+            now: self.now,
+            session,
+            workers: &mut self.workers,
+            limits: &self.limits,
+            mailbox: &self.mailbox,
+            actions,
+            ended: &mut self.ended,
+            in_order,
+            calls: 0,
+            has_new_waits: false,
+        });
+        self.spread_news();
+        match stopped {
+            Ok(()) | Err(Stop::Refused) => Ok(()),
+            Err(Stop::Failed(failure)) => Err(failure),
+        }
+    }
+
+    /// Ends a session on the plugins' side.
+    fn end(&mut self, mut session: Session) {
+        session.forget_all_waits(&self.workers, &self.mailbox);
+        session.count_left_out(&self.workers);
+        for (worker, generation) in session.open_links() {
+            let id = session.id().as_u64();
+            self.workers[worker].close(self.now, id, generation);
+        }
+        self.spread_news();
+    }
+
+    /// Sees to it that all sessions of an instance that has failed hear of it.
+    fn spread_news(&mut self) {
+        let mut has_failed = false;
+        for worker in &mut self.workers {
+            has_failed |= worker.take_news();
+        }
+        if has_failed {
+            let sessions = self.sessions.iter();
+            let doomed = sessions.filter(|(_, it)| self.verdict(it).is_some());
+            let mut doomed: Vec<_> = doomed.map(|(id, _)| *id).collect();
+            doomed.sort_unstable_by_key(|id| id.as_u64());
+            self.doomed.extend(doomed);
+        }
+    }
+
+    /// Why a session can't go on, if it can't.
+    fn verdict(&self, session: &Session) -> Option<Failure> {
+        let mut links = session.active_links();
+        links.find_map(|(worker, generation)| self.workers[worker].verdict(generation))
+    }
+}
+
+impl Plugins for PluginSet {
+    fn needs(&self, origin_port: u16) -> Option<Needs> {
+        let route = self.route(origin_port);
+        route.map(|(at, _)| self.workers[at].needs()).reduce(union)
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        info: &SessionInfo,
+        actions: &mut Actions,
+    ) -> Result<(), Failure> {
+        self.now = now.as_micros();
+        let mut opened = Session::new(session, self.route(info.origin.port));
+        let info = plugin_api::SessionInfo {
+            id: session.as_u64(),
+            client: address(info.client),
+            origin: address(info.origin),
+            target: address(info.target),
+            copy: info.copy,
+            start_seen: info.start_seen,
+        };
+        let result = self.run(&mut opened, true, actions, |run| run.open(&info));
+        match result {
+            Ok(()) => {
+                self.sessions.insert(session, opened);
+            }
+            Err(_) => self.end(opened),
+        }
+        result
+    }
+
+    fn event(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        event: Event<'_>,
+        actions: &mut Actions,
+    ) -> Result<(), Failure> {
+        self.now = now.as_micros();
+        let Some(mut running) = self.sessions.remove(&session) else {
+            return Ok(());
+        };
+        let is_of_client = matches!(
+            event,
+            Event::Client(_)
+                | Event::ClientEnd
+                | Event::Gap {
+                    direction: Direction::Client,
+                    ..
+                }
+        );
+        let result = match self.verdict(&running) {
+            Some(failure) => Err(failure),
+            None => self.run(&mut running, is_of_client, actions, |run| run.event(event)),
+        };
+        self.sessions.insert(session, running);
+        result
+    }
+
+    fn close(&mut self, session: SessionId) {
+        if let Some(session) = self.sessions.remove(&session) {
+            self.end(session);
+        }
+    }
+
+    fn woken(&mut self) -> Option<SessionId> {
+        self.doomed.pop_front().or_else(|| self.mailbox.next())
+    }
+
+    fn exchange_ended(&mut self, _session: SessionId, took: Option<Duration>) {
+        if let Some(ended) = self.ended.pop_front()
+            && let (Some(label), Some(took)) = (ended.label, took)
+        {
+            let mut counts = self.workers[ended.worker].tally().counts();
+            counts.labels.took(label, took);
+        }
+    }
+}
+
+fn address(endpoint: Endpoint) -> SocketAddr {
+    SocketAddr::new(endpoint.address, endpoint.port)
+}
+
+#[cfg(test)]
+mod puppet;
+#[cfg(test)]
+mod tests;
