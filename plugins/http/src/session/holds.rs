@@ -13,6 +13,8 @@ pub(super) enum Reason {
     Closing,
     /// The plugin keeps something itself, and the end of the stream must not overtake that.
     Kept,
+    /// The same of what may be another protocol.
+    Switch,
 }
 
 /// All reasons, and the one hold that tcpcopy knows.
@@ -22,6 +24,7 @@ pub(super) struct Holds {
     expected: Option<u64>,
     is_closing: bool,
     keeps: bool,
+    may_switch: bool,
     is_holding: bool,
     /// By the plugin's clock.
     expect_until: Option<Duration>,
@@ -49,6 +52,7 @@ impl Holds {
             Reason::Expect => (self.expected, self.expect_until) = (None, None),
             Reason::Closing => (self.is_closing, self.close_until) = (is_on, None),
             Reason::Kept => self.keeps = is_on,
+            Reason::Switch => self.may_switch = is_on,
         }
         if is_on {
             return self.hold(ctx);
@@ -57,7 +61,7 @@ impl Holds {
         if self.is_holding && self.expected.is_none() {
             ctx.release();
             self.is_holding = false;
-            if self.is_closing || self.keeps {
+            if self.is_closing || self.keeps || self.may_switch {
                 self.hold(ctx);
             }
         }
@@ -84,7 +88,7 @@ impl Holds {
         match reason {
             Reason::Expect if self.expect_until.is_none() => self.expect_until = until,
             Reason::Closing => self.close_until = until,
-            Reason::Expect | Reason::Kept => return,
+            Reason::Expect | Reason::Kept | Reason::Switch => return,
         }
         self.arm(ctx);
     }

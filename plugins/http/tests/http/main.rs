@@ -4,3 +4,6 @@ mod answers;
 mod framing;
 mod headers;
 mod play;
+mod readme;
+mod selection;
+mod values;
