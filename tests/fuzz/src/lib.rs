@@ -11,6 +11,7 @@
 //! - [`journal`]: intercept's journal
 //! - [`capture_file`]: capture files of every format
 //! - [`plugin_contract`]: what plugins answer, places of settings, transcripts
+//! - [`plugin_redis`]: clients and targets of the plugin for Redis
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod frame;
 pub mod journal;
 pub mod packet;
 pub mod plugin_contract;
+pub mod plugin_redis;
 mod samples;
 pub mod tunnel;
 
@@ -55,6 +57,11 @@ pub const TARGETS: &[Target] = &[
         name: "plugin_contract",
         run: plugin_contract::run,
         seeds: plugin_contract::seeds,
+    },
+    Target {
+        name: "plugin_redis",
+        run: plugin_redis::run,
+        seeds: plugin_redis::seeds,
     },
 ];
 
