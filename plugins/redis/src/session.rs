@@ -69,7 +69,7 @@ enum Fate {
     /// It is sent, perhaps in other words, and owes this.
     Sent(Option<Vec<u8>>, Expected),
     /// It is left out, and counted under this name.
-    LeftOut(&'static str),
+    LeftOut(Cow<'static, str>),
 }
 
 impl Connection {
@@ -231,18 +231,18 @@ impl Connection {
     ) -> Result<bool, Refusal> {
         let title = Title::of(command);
         if title.is_forbidden() {
-            let name = title.label().to_ascii_lowercase().replace(' ', "_");
-            return Err(format!("command_{name}").into());
+            return Err(format!("command_{}", as_counter(title.label())).into());
         }
         let kind = Kind::of(&title, command);
-        let fate = match plugin.settings.is_dropped(title.name(), title.label()) {
-            true => Fate::LeftOut("dropped_commands"),
-            false => self.fate(plugin, kind, command)?,
+        let dropped_as = plugin.settings.dropped_as(title.name(), title.label());
+        let fate = match dropped_as {
+            Some(entry) => Fate::LeftOut(format!("dropped_{}", as_counter(entry)).into()),
+            None => self.fate(plugin, kind, command)?,
         };
         ctx.begin_exchange(plugin.labels.admit(title.label()));
         let (words, expected) = match fate {
             Fate::LeftOut(name) => {
-                ctx.count(name, 1);
+                ctx.count(&name, 1);
                 return Ok(false);
             }
             Fate::Sent(words, expected) => (words, expected),
@@ -293,7 +293,7 @@ impl Connection {
                 return Err("client_reply_in_multi".into());
             }
             Kind::Exec | Kind::Discard if self.has_missed && self.transaction.is_none() => {
-                return Ok(Fate::LeftOut("exec_without_multi"));
+                return Ok(Fate::LeftOut("exec_without_multi".into()));
             }
             Kind::Databases if is_whole && settings.maps_databases() => {
                 rewrite::databases(command, settings)
@@ -429,6 +429,11 @@ impl Session<Redis> for Connection {
             ctx.count("unanswered", unanswered);
         }
     }
+}
+
+/// A command's name as part of a counter's.
+fn as_counter(label: &str) -> String {
+    label.to_ascii_lowercase().replace(' ', "_")
 }
 
 fn is_encrypted(bytes: &[u8]) -> bool {

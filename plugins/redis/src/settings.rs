@@ -46,9 +46,11 @@ impl Settings {
         !self.databases.is_empty()
     }
 
-    /// Whether a command is not to be replayed: by its name, or by that and its subcommand.
-    pub(crate) fn is_dropped(&self, name: &str, label: &str) -> bool {
-        !self.dropped.is_empty() && (self.dropped.contains(name) || self.dropped.contains(label))
+    /// The entry by which a command is not to be replayed, if there is one: its name, or that and its
+    /// subcommand.
+    pub(crate) fn dropped_as(&self, name: &str, label: &str) -> Option<&str> {
+        let entry = self.dropped.get(name).or_else(|| self.dropped.get(label));
+        entry.map(String::as_str)
     }
 }
 
@@ -131,16 +133,17 @@ mod tests {
         let settings = Settings::from_config(&Config::new()).expect("fine");
         assert!(matches!(settings.accounts, Accounts::Pass));
         assert_eq!((settings.database(7), settings.late_db), (7, 0));
-        assert!(!settings.is_dropped("GET", "GET") && settings.block_limit_ms.is_none());
+        assert!(settings.dropped_as("GET", "GET").is_none() && settings.block_limit_ms.is_none());
     }
 
     #[test]
     fn commands_are_dropped_by_name_or_with_their_subcommand() {
         let config = Config::new().with("drop", vec!["flushall", "config  set"]);
         let settings = Settings::from_config(&config).expect("fine");
-        assert!(settings.is_dropped("FLUSHALL", "FLUSHALL"));
-        assert!(settings.is_dropped("CONFIG", "CONFIG SET"));
-        assert!(!settings.is_dropped("CONFIG", "CONFIG GET"));
+        let dropped_as = |name, label| settings.dropped_as(name, label);
+        assert_eq!(dropped_as("FLUSHALL", "FLUSHALL"), Some("FLUSHALL"));
+        assert_eq!(dropped_as("CONFIG", "CONFIG SET"), Some("CONFIG SET"));
+        assert_eq!(dropped_as("CONFIG", "CONFIG GET"), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn login(
         (Accounts::Drop, Some(clause)) if kind == Kind::Hello => {
             sent(Some(rewrite::hello(command, clause, None)), false)
         }
-        (Accounts::Drop, _) => Ok(Fate::LeftOut("logins_dropped")),
+        (Accounts::Drop, _) => Ok(Fate::LeftOut("logins_dropped".into())),
         (Accounts::Map { .. }, clause) => {
             let account = accounts.of(user).ok_or("no_account")?;
             let words = match clause.filter(|_| kind == Kind::Hello) {
