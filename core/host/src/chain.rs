@@ -29,6 +29,8 @@
 //! - **Timers and waits.** Each plugin has its own; the engine's one timer is set for the earliest.
 //! - **Failure.** One plugin's failure ends the session.
 
+mod holds;
+mod marks;
 mod run;
 mod waits;
 

@@ -4,13 +4,6 @@ use std::time::Duration;
 
 /// How much one plugin may take. What exceeds a limit is refused where the contract has a way to
 /// say so, and ends the sessions of the plugin's instance under a name where it has not.
-///
-/// ```
-/// use tcpcopy_host::Limits;
-///
-/// let limits = Limits { memory_bytes: 16 << 20, ..Limits::default() };
-/// assert!(limits.call_time > std::time::Duration::ZERO);
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Time of the processor that one call of a WASM plugin may take, to within 20 ms. While it

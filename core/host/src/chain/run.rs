@@ -5,8 +5,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugin_api::abi::{self, Action, ActionBuffer};
-use plugin_api::{Direction, Outcome, SessionInfo};
+use plugin_api::abi::{self, Action};
+use plugin_api::{Direction, SessionInfo};
 use tcpcopy_engine::plugin::{self, Actions, Event, Failure};
 
 use super::{Link, Open, Session};
@@ -17,10 +17,6 @@ use crate::worker::Worker;
 
 /// The shortest time of a timer.
 const MIN_TIMER: Duration = Duration::from_millis(1);
-
-/// Exchanges that a plugin may leave open in one session; of more, the oldest are forgotten. One
-/// that is not told the answers ends none: only the newest is remembered.
-const OPEN_EXCHANGES: usize = 65_536;
 
 /// Why an event goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +141,7 @@ impl Run<'_> {
 
     /// Bytes for a link, or for the target behind the last one. `ahead` where they go ahead of what
     /// is held.
-    fn give(&mut self, at: usize, bytes: &[u8], ahead: bool) -> Result<(), Stop> {
+    pub(super) fn give(&mut self, at: usize, bytes: &[u8], ahead: bool) -> Result<(), Stop> {
         let Some(link) = self.session.links.get(at) else {
             self.emit(bytes, ahead);
             return Ok(());
@@ -159,7 +155,7 @@ impl Run<'_> {
     }
 
     /// The end of the stream to a link.
-    fn give_end(&mut self, at: usize) -> Result<(), Stop> {
+    pub(super) fn give_end(&mut self, at: usize) -> Result<(), Stop> {
         let Some(link) = self.session.links.get(at) else {
             return Ok(());
         };
@@ -299,158 +295,6 @@ impl Run<'_> {
         self.actions.send(bytes);
     }
 
-    fn begin(&mut self, at: usize, label: &str) {
-        let most = self.limits.labels;
-        let is_last = at == self.session.last();
-        let worker = &self.workers[self.session.links[at].worker];
-        let mut counts = worker.tally().counts();
-        let link = &mut self.session.links[at];
-        // As in the engine: one of which nothing was sent is no more.
-        if !mem::take(&mut link.has_sent)
-            && let Some(empty) = link.open.pop_back()
-        {
-            counts.labels.leave_out(empty.label);
-        }
-        let label = counts.labels.begin(label, most);
-        drop(counts);
-        let room = if worker.needs().target {
-            OPEN_EXCHANGES
-        } else {
-            0
-        };
-        if link.open.len() > room {
-            link.open.pop_front();
-        }
-        link.open.push_back(Open {
-            label,
-            is_told: false,
-        });
-        if !link.may_mark {
-            return;
-        }
-        if is_last {
-            self.session.pending = None;
-            self.tell_begin(at);
-        } else if link.is_holding {
-            link.held.push(Action::BeginExchange { label: "" });
-        } else {
-            self.pass_begin(at);
-        }
-    }
-
-    /// A link that is not the last has begun an exchange, which the engine is told of before the
-    /// next byte, unless one behind it marks its own.
-    fn pass_begin(&mut self, at: usize) {
-        if self.session.marker.is_some_and(|marker| marker > at) {
-            return;
-        }
-        match self.session.pending {
-            Some(pending) if pending > at => return,
-            // The one before has been left out: so will the engine say.
-            Some(pending) if pending == at => self.tell_begin(at),
-            _ => {}
-        }
-        self.session.pending = Some(at);
-    }
-
-    fn tell_begin(&mut self, at: usize) {
-        self.session.marker = Some(at);
-        let mut open = self.session.links[at].open.iter_mut();
-        if let Some(oldest) = open.find(|open| !open.is_told) {
-            oldest.is_told = true;
-        }
-        self.actions.begin_exchange();
-        self.in_order = true;
-    }
-
-    fn end(&mut self, at: usize, outcome: &Outcome<'_>) {
-        let limits = self.limits;
-        let worker = self.session.links[at].worker;
-        let is_marker = self.session.marker == Some(at);
-        let link = &mut self.session.links[at];
-        let open = link.open.pop_front();
-        if let Some(Open { label, .. }) = open {
-            let Outcome {
-                ok,
-                status,
-                label: word,
-            } = *outcome;
-            let mut counts = self.workers[worker].tally().counts();
-            counts.labels.end(label, ok, status, word, limits);
-        }
-        let is_told = open.is_some_and(|open| open.is_told);
-        // An end without a beginning is the engine's to count.
-        if is_told || (open.is_none() && (is_marker || self.session.marker.is_none())) {
-            self.actions.end_exchange(outcome.ok);
-            let label = open.map(|open| open.label);
-            self.ended.push_back(Ended { worker, label });
-        } else if link.open.iter().all(|open| open.is_told) {
-            // It has ended before anything of it was sent.
-            self.session.pending = self.session.pending.filter(|pending| *pending != at);
-        }
-    }
-
-    fn hold(&mut self, at: usize) {
-        let is_last = at == self.session.last();
-        let link = &mut self.session.links[at];
-        if mem::replace(&mut link.is_holding, true) {
-            return;
-        }
-        let engine_holds = mem::replace(&mut self.session.engine_holds, true);
-        if is_last && engine_holds {
-            // So far it has held nothing but the end.
-            self.actions.release();
-        }
-        if is_last || !engine_holds {
-            self.actions.hold();
-        }
-    }
-
-    fn release(&mut self, at: usize) -> Result<(), Stop> {
-        let is_last = at == self.session.last();
-        let link = &mut self.session.links[at];
-        if !mem::take(&mut link.is_holding) {
-            return Ok(());
-        }
-        let (held, end) = (mem::take(&mut link.held), mem::take(&mut link.end_is_held));
-        let is_over = !self.session.links.iter().any(|link| link.is_holding);
-        if is_over {
-            self.session.engine_holds = false;
-            self.actions.release();
-        } else if is_last {
-            self.actions.release();
-            self.actions.hold();
-        }
-        self.flush(at, &held)?;
-        match end {
-            true => self.give_end(at + 1),
-            false => Ok(()),
-        }
-    }
-
-    /// Passes on what a link has held.
-    fn flush(&mut self, at: usize, held: &ActionBuffer) -> Result<(), Stop> {
-        for action in abi::Actions::new(held.bytes()) {
-            match action {
-                Ok(Action::Send(bytes)) => self.give(at + 1, bytes, false)?,
-                Ok(Action::BeginExchange { .. }) => self.pass_begin(at),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The engine holds the end for a link that is not the last: what the last one has sent since
-    /// must not wait for that.
-    fn hold_the_end_only(&mut self) {
-        let last = self.session.last();
-        let has_sent = self.actions.sent_bytes() > 0;
-        if self.session.engine_holds && !self.session.links[last].is_holding && has_sent {
-            self.actions.release();
-            self.actions.hold();
-        }
-    }
-
     fn refuse(&mut self, at: usize, reason: &str) -> Stop {
         let most = self.limits.names;
         self.tally(at).counts().refusals.add(reason, 1, most);
@@ -483,7 +327,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn tally(&self, at: usize) -> &crate::figures::Tally {
+    pub(super) fn tally(&self, at: usize) -> &crate::figures::Tally {
         self.workers[self.session.links[at].worker].tally()
     }
 
