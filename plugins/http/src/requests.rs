@@ -182,15 +182,18 @@ impl Requests {
 
 /// Where in a line a request begins that takes all the rest of it.
 fn request_line(line: &[u8]) -> Option<usize> {
+    // What is before that may have been given up already.
+    let (before, line) = line.split_at(line.len().saturating_sub(LINE_BYTES));
     let line = line.strip_suffix(b"\n")?;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let before_version =
         (line.strip_suffix(b" HTTP/1.1")).or_else(|| line.strip_suffix(b" HTTP/1.0"))?;
     let space = memchr::memrchr(b' ', before_version)?;
-    let (before, target) = (&line[..space], &before_version[space + 1..]);
+    let (until, target) = (&line[..space], &before_version[space + 1..]);
     let has_form = matches!(target, [b'/' | b'*', ..]) || target.starts_with(b"http");
-    let method = METHODS.iter().find(|method| before.ends_with(method))?;
-    (has_form || *method == b"CONNECT").then_some(before.len() - method.len())
+    let method = METHODS.iter().find(|method| until.ends_with(method))?;
+    let start = before.len() + until.len() - method.len();
+    (has_form || *method == b"CONNECT").then_some(start)
 }
 
 #[cfg(test)]

@@ -25,7 +25,12 @@ impl Connection {
                 self.keep(bytes, ctx);
                 break;
             }
-            match self.requests.next(&mut bytes, &mut head, &plugin.limits) {
+            let said = (self.requests).next(&mut bytes, &mut head, &plugin.limits);
+            let skipped = self.requests.take_skipped();
+            if skipped > 0 {
+                ctx.count("skipped_bytes", skipped);
+            }
+            match said {
                 Ok(Some(Said::Request(request))) => self.begin(plugin, &mut head, request, ctx),
                 Ok(Some(Said::Body { raw, is_end })) => self.go_on(plugin, raw, is_end, ctx),
                 Ok(None) => break,
@@ -34,10 +39,6 @@ impl Connection {
             }
         }
         plugin.head = head;
-        let skipped = self.requests.take_skipped();
-        if skipped > 0 && !self.is_over {
-            ctx.count("skipped_bytes", skipped);
-        }
     }
 
     /// A request begins; its head has been read.
@@ -327,7 +328,7 @@ impl Connection {
         let hole = self.requests.hole(missing);
         if hole == Hole::Between {
             ctx.count("gaps_between_requests", 1);
-            return self.lose_origin();
+            return self.lose_origin(false);
         }
         match self.current.map(|it| it.fate) {
             // The target has been promised what nobody has.
@@ -342,7 +343,7 @@ impl Connection {
         if hole == Hole::AcrossBody {
             self.current = None;
             self.jobs.extend(b"", true);
-            self.lose_origin();
+            self.lose_origin(false);
         }
         self.advance(plugin, ctx);
     }

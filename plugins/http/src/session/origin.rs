@@ -40,10 +40,10 @@ impl OriginStream {
         }
     }
 
-    fn lose(&mut self) {
+    fn lose(&mut self, has_spoken: bool) {
         self.server = Server::default();
         self.early = Vec::new();
-        self.alignment = Alignment::Lost { has_spoken: false };
+        self.alignment = Alignment::Lost { has_spoken };
     }
 }
 
@@ -132,7 +132,7 @@ impl Connection {
                     let learnt = server.answering.as_ref().map(|it| it.learnt.clone());
                     self.announce(plugin, number, &learnt.unwrap_or_default(), ctx);
                     if answer.switches {
-                        return self.lose_origin();
+                        return self.lose_origin(true);
                     }
                 }
                 Ok(Some(Heard::Content(bytes))) => origin.server.content(bytes),
@@ -140,7 +140,7 @@ impl Connection {
                 Ok(None) => return,
                 Err(_) => {
                     ctx.count("origin_unreadable", 1);
-                    return self.lose_origin();
+                    return self.lose_origin(true);
                 }
             }
         }
@@ -154,7 +154,7 @@ impl Connection {
         origin.early.extend_from_slice(bytes);
         if origin.early.len() > EARLY_BYTES {
             ctx.count("origin_unreadable", 1);
-            self.lose_origin();
+            self.lose_origin(true);
         }
     }
 
@@ -208,7 +208,7 @@ impl Connection {
         match origin.alignment {
             Alignment::Sure => {}
             // It does not wait for its answers, or they are not its.
-            Alignment::Likely if is_outstanding => self.lose_origin(),
+            Alignment::Likely if is_outstanding => self.lose_origin(false),
             Alignment::Likely => origin.alignment = Alignment::Sure,
             Alignment::Lost { has_spoken: true } => {
                 self.exchanges.lose_origin();
@@ -218,10 +218,11 @@ impl Connection {
         }
     }
 
-    /// Nobody knows which request the next answer is for.
-    pub(super) fn lose_origin(&mut self) {
+    /// Nobody knows which request the next answer is for; whether the origin has said anything since
+    /// the last request.
+    pub(super) fn lose_origin(&mut self, has_spoken: bool) {
         if let Some(origin) = &mut self.origin {
-            origin.lose();
+            origin.lose(has_spoken);
             self.exchanges.lose_origin();
         }
     }
@@ -239,12 +240,7 @@ impl Connection {
                     answering.content = None;
                 }
             }
-            false => {
-                self.lose_origin();
-                if let Some(origin) = &mut self.origin {
-                    origin.alignment = Alignment::Lost { has_spoken: true };
-                }
-            }
+            false => self.lose_origin(true),
         }
     }
 

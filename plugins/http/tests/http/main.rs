@@ -3,6 +3,7 @@
 mod answers;
 mod framing;
 mod headers;
+mod hostile;
 mod play;
 mod readme;
 mod selection;
