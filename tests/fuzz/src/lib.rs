@@ -11,6 +11,7 @@
 //! - [`journal`]: intercept's journal
 //! - [`capture_file`]: capture files of every format
 //! - [`plugin_contract`]: what plugins answer, places of settings, transcripts
+//! - [`plugin_http`]: clients, origins and targets of the HTTP plugin
 //! - [`plugin_redis`]: clients and targets of the plugin for Redis
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod frame;
 pub mod journal;
 pub mod packet;
 pub mod plugin_contract;
+pub mod plugin_http;
 pub mod plugin_redis;
 mod samples;
 pub mod tunnel;
@@ -57,6 +59,11 @@ pub const TARGETS: &[Target] = &[
         name: "plugin_contract",
         run: plugin_contract::run,
         seeds: plugin_contract::seeds,
+    },
+    Target {
+        name: "plugin_http",
+        run: plugin_http::run,
+        seeds: plugin_http::seeds,
     },
     Target {
         name: "plugin_redis",

@@ -58,6 +58,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "tcpcopy-net",
             "tcpcopy-packet",
             "tcpcopy-plugin-api",
+            "tcpcopy-plugin-http",
             "tcpcopy-plugin-redis",
         ],
     ),

@@ -148,7 +148,10 @@ fn run(config: &Config, steps: &[Step]) -> Played {
     let transcript = Transcript {
         steps: steps.to_vec(),
     };
-    testkit::run::<Http>(config, &transcript).expect("played")
+    let played = testkit::run::<Http>(config, &transcript).expect("played");
+    let surplus = played.sessions.iter().map(|it| it.surplus_ends);
+    assert_eq!(surplus.sum::<u64>(), 0, "{played}");
+    played
 }
 
 proptest! {
