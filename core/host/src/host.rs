@@ -99,6 +99,7 @@ pub(crate) fn union(one: Needs, other: Needs) -> Needs {
 #[derive(Debug)]
 pub(crate) struct Member {
     step: Step,
+    needs: Needs,
     limits: Limits,
     pub(crate) share: Arc<Share>,
     health: Mutex<Health>,
@@ -132,7 +133,12 @@ impl Member {
                 ConfigureError::failed(library.path(), &manifest.name, &broken.words)
             }
         })?;
+        let needs = manifest.needs_for(&step.config);
         Ok(Self {
+            needs: Needs {
+                origin: needs.origin,
+                target: needs.target,
+            },
             step,
             limits: limits.clone(),
             share,
@@ -151,12 +157,9 @@ impl Member {
         self.step.port.is_none_or(|port| port == origin_port)
     }
 
+    /// Which streams it wants with its configuration.
     pub(crate) fn needs(&self) -> Needs {
-        let needs = self.step.library.manifest().needs_for(&self.step.config);
-        Needs {
-            origin: needs.origin,
-            target: needs.target,
-        }
+        self.needs
     }
 
     pub(crate) fn limits(&self) -> &Limits {

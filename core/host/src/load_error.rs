@@ -52,6 +52,9 @@ pub enum LoadProblem {
     /// The file can't be read.
     #[error("the plugin can't be read: {0}")]
     Unreadable(#[source] io::Error),
+    /// The thread that counts the time of calls can't be started.
+    #[error("the clock of WASM plugins can't be started: {0}")]
+    NoClock(#[source] io::Error),
     /// There is nothing in it.
     #[error("the file is empty")]
     Empty,
@@ -126,6 +129,7 @@ impl LoadProblem {
                 _ => "give the path of a file that can be read",
             }
             .to_owned(),
+            Self::NoClock(_) => "let this process have one more thread".to_owned(),
             Self::Empty | Self::Damaged(_) => "build it again, or copy it again whole".to_owned(),
             Self::Foreign { .. } => {
                 "give the .so or .wasm file that the plugin's build makes, not \

@@ -20,12 +20,18 @@ use crate::worker::Worker;
 /// The plugins of one engine: an instance of each, and the sessions.
 #[derive(Debug)]
 pub struct PluginSet {
-    workers: Vec<Worker>,
-    limits: Arc<Limits>,
-    mailbox: Arc<Mailbox>,
+    stage: Stage,
     sessions: HashMap<SessionId, Session, RandomState>,
     /// Sessions of an instance that has failed, which are to hear of it.
     doomed: VecDeque<SessionId>,
+}
+
+/// What the sessions have in common.
+#[derive(Debug)]
+struct Stage {
+    workers: Vec<Worker>,
+    limits: Arc<Limits>,
+    mailbox: Arc<Mailbox>,
     /// Ends of exchanges that the engine has been asked for with the last event.
     ended: VecDeque<Ended>,
     /// The time of the last call.
@@ -38,18 +44,37 @@ impl PluginSet {
         limits: &Arc<Limits>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
-        let workers = members.iter();
+        let workers = members.iter().map(|it| Worker::new(it, &mailbox));
         Self {
-            workers: workers.map(|it| Worker::new(it, &mailbox)).collect(),
-            limits: Arc::clone(limits),
-            mailbox,
+            stage: Stage {
+                workers: workers.collect(),
+                limits: Arc::clone(limits),
+                mailbox,
+                ended: VecDeque::new(),
+                now: 0,
+            },
             sessions: HashMap::default(),
             doomed: VecDeque::new(),
-            ended: VecDeque::new(),
-            now: 0,
         }
     }
 
+    /// Sees to it that all sessions of an instance that has failed hear of it.
+    fn spread_news(&mut self) {
+        let mut has_failed = false;
+        for worker in &mut self.stage.workers {
+            has_failed |= worker.take_news();
+        }
+        if has_failed {
+            let sessions = self.sessions.iter();
+            let doomed = sessions.filter(|(_, it)| self.stage.verdict(it).is_some());
+            let mut doomed: Vec<_> = doomed.map(|(id, _)| *id).collect();
+            doomed.sort_unstable_by_key(|id| id.as_u64());
+            self.doomed.extend(doomed);
+        }
+    }
+}
+
+impl Stage {
     /// Which workers are for the connections of an origin's port, in the chain's order, and whether
     /// the marks of each may count.
     fn route(&self, origin_port: u16) -> impl Iterator<Item = (usize, bool)> {
@@ -59,7 +84,7 @@ impl PluginSet {
         route.map(move |(at, worker)| (at, worker.needs().target || !is_told))
     }
 
-    /// Lets a session's chain do something; it is taken out while that lasts.
+    /// Lets a session's chain do something.
     fn run(
         &mut self,
         session: &mut Session,
@@ -80,7 +105,6 @@ impl PluginSet {
             calls: 0,
             has_new_waits: false,
         });
-        self.spread_news();
         match stopped {
             Ok(()) | Err(Stop::Refused) => Ok(()),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -95,22 +119,6 @@ impl PluginSet {
             let id = session.id().as_u64();
             self.workers[worker].close(self.now, id, generation);
         }
-        self.spread_news();
-    }
-
-    /// Sees to it that all sessions of an instance that has failed hear of it.
-    fn spread_news(&mut self) {
-        let mut has_failed = false;
-        for worker in &mut self.workers {
-            has_failed |= worker.take_news();
-        }
-        if has_failed {
-            let sessions = self.sessions.iter();
-            let doomed = sessions.filter(|(_, it)| self.verdict(it).is_some());
-            let mut doomed: Vec<_> = doomed.map(|(id, _)| *id).collect();
-            doomed.sort_unstable_by_key(|id| id.as_u64());
-            self.doomed.extend(doomed);
-        }
     }
 
     /// Why a session can't go on, if it can't.
@@ -122,8 +130,9 @@ impl PluginSet {
 
 impl Plugins for PluginSet {
     fn needs(&self, origin_port: u16) -> Option<Needs> {
-        let route = self.route(origin_port);
-        route.map(|(at, _)| self.workers[at].needs()).reduce(union)
+        let route = self.stage.route(origin_port);
+        let needs = route.map(|(at, _)| self.stage.workers[at].needs());
+        needs.reduce(union)
     }
 
     fn open(
@@ -133,8 +142,8 @@ impl Plugins for PluginSet {
         info: &SessionInfo,
         actions: &mut Actions,
     ) -> Result<(), Failure> {
-        self.now = now.as_micros();
-        let mut opened = Session::new(session, self.route(info.origin.port));
+        self.stage.now = now.as_micros();
+        let mut opened = Session::new(session, self.stage.route(info.origin.port));
         let info = plugin_api::SessionInfo {
             id: session.as_u64(),
             client: address(info.client),
@@ -143,13 +152,15 @@ impl Plugins for PluginSet {
             copy: info.copy,
             start_seen: info.start_seen,
         };
-        let result = self.run(&mut opened, true, actions, |run| run.open(&info));
+        let stage = &mut self.stage;
+        let result = stage.run(&mut opened, true, actions, |run| run.open(&info));
         match result {
             Ok(()) => {
                 self.sessions.insert(session, opened);
             }
-            Err(_) => self.end(opened),
+            Err(_) => stage.end(opened),
         }
+        self.spread_news();
         result
     }
 
@@ -160,8 +171,8 @@ impl Plugins for PluginSet {
         event: Event<'_>,
         actions: &mut Actions,
     ) -> Result<(), Failure> {
-        self.now = now.as_micros();
-        let Some(mut running) = self.sessions.remove(&session) else {
+        self.stage.now = now.as_micros();
+        let Some(session) = self.sessions.get_mut(&session) else {
             return Ok(());
         };
         let is_of_client = matches!(
@@ -173,29 +184,32 @@ impl Plugins for PluginSet {
                     ..
                 }
         );
-        let result = match self.verdict(&running) {
+        let stage = &mut self.stage;
+        let result = match stage.verdict(session) {
             Some(failure) => Err(failure),
-            None => self.run(&mut running, is_of_client, actions, |run| run.event(event)),
+            None => stage.run(session, is_of_client, actions, |run| run.event(event)),
         };
-        self.sessions.insert(session, running);
+        self.spread_news();
         result
     }
 
     fn close(&mut self, session: SessionId) {
         if let Some(session) = self.sessions.remove(&session) {
-            self.end(session);
+            self.stage.end(session);
+            self.spread_news();
         }
     }
 
     fn woken(&mut self) -> Option<SessionId> {
-        self.doomed.pop_front().or_else(|| self.mailbox.next())
+        let doomed = self.doomed.pop_front();
+        doomed.or_else(|| self.stage.mailbox.next())
     }
 
     fn exchange_ended(&mut self, _session: SessionId, took: Option<Duration>) {
-        if let Some(ended) = self.ended.pop_front()
+        if let Some(ended) = self.stage.ended.pop_front()
             && let (Some(label), Some(took)) = (ended.label, took)
         {
-            let mut counts = self.workers[ended.worker].tally().counts();
+            let mut counts = self.stage.workers[ended.worker].tally().counts();
             counts.labels.took(label, took);
         }
     }

@@ -30,6 +30,8 @@ pub struct Settings {
     /// Where relative paths of secrets begin; the working directory if nowhere.
     base: Option<PathBuf>,
     used: BTreeSet<String>,
+    /// The file, if others than its owner can read it: secrets should not stand in it.
+    open_file: Option<PathBuf>,
 }
 
 /// One `--set`.
@@ -79,8 +81,10 @@ impl Settings {
             what: format!("{what}: {}", error.what),
             ..error
         })?;
+        let is_open = fs::metadata(path).is_ok_and(|about| secret::is_open(&about));
         Ok(Self {
             base: path.parent().map(Path::to_owned),
+            open_file: is_open.then(|| path.to_owned()),
             ..settings
         })
     }
@@ -152,6 +156,7 @@ impl Settings {
         let plugin = &manifest.name;
         self.used.insert(plugin.clone());
         let mut table = self.tables.get(plugin).cloned().unwrap_or_default();
+        self.warn_of_open_secrets(manifest, &table);
         for set in self.overrides.iter().filter(|set| set.plugin == *plugin) {
             let kind = kind_of(manifest, &set.place[0]).filter(|_| set.place.len() == 1);
             value::put(&mut table, &set.place, value::of_text(&set.text, kind)).map_err(|why| {
@@ -168,6 +173,21 @@ impl Settings {
             config.set(&key, value);
         }
         Ok(config)
+    }
+
+    fn warn_of_open_secrets(&self, manifest: &Manifest, table: &Table) {
+        let is_secret = |key: &&String| kind_of(manifest, key) == Some(KeyKind::Secret);
+        let inline = |key: &&String| table.get(*key).is_some_and(Value::is_str);
+        if let Some(file) = &self.open_file
+            && let Some(key) = table.keys().filter(is_secret).find(inline)
+        {
+            tracing::warn!(
+                "others than its owner can read {}, and the secret {}.{key} stands in it: chmod 600 \
+                 it, or write {{ file = \"PATH\" }} or {{ env = \"NAME\" }}",
+                file.display(),
+                manifest.name
+            );
+        }
     }
 
     /// Plugins that are told something and are not there: tables and options whose

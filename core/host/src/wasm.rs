@@ -71,7 +71,7 @@ impl Library {
             problem: format!("{error:#}"),
         };
         let linked = linked.and_then(PluginPre::new).map_err(signature)?;
-        let ticker = Ticker::running().map_err(LoadProblem::Unreadable)?;
+        let ticker = Ticker::running().map_err(LoadProblem::NoClock)?;
         Ok(Self { linked, ticker })
     }
 

@@ -22,20 +22,20 @@ fn step(tag: &str, wants: Wants) -> Step {
 }
 
 /// A host, the set of one shard, and a clock.
-struct Stage {
+struct Scene {
     host: Host,
     set: PluginSet,
     now: u64,
     woken: Arc<AtomicU32>,
 }
 
-fn stage(steps: &[(&str, Wants)], limits: Limits) -> Stage {
+fn stage(steps: &[(&str, Wants)], limits: Limits) -> Scene {
     let steps = steps.iter().map(|(tag, wants)| step(tag, wants));
-    Stage::of(Host::new(steps.collect(), limits).expect("good configurations"))
+    Scene::of(Host::new(steps.collect(), limits).expect("good configurations"))
 }
 
 /// A chain of plugins that want the target's answers.
-fn chain(tags: &[&str]) -> Stage {
+fn chain(tags: &[&str]) -> Scene {
     let steps: Vec<_> = tags
         .iter()
         .map(|tag| (*tag, ["target"].as_slice()))
@@ -73,7 +73,7 @@ fn text(actions: &Actions) -> String {
     all.join(", ").replace('\n', "|")
 }
 
-impl Stage {
+impl Scene {
     fn of(host: Host) -> Self {
         let woken = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&woken);
@@ -370,7 +370,7 @@ fn a_shared_value_is_told_when_it_is_there() {
 #[test]
 fn shared_values_reach_other_shards_and_wake_them() {
     let mut here = chain(&["a"]);
-    let mut there = Stage::of(here.host.clone());
+    let mut there = Scene::of(here.host.clone());
     here.open();
     there.open();
     assert_eq!(here.client("a.wait k"), "timer 50");
@@ -417,6 +417,7 @@ fn a_failure_ends_the_sessions_of_its_instance() {
     assert_eq!(failed, Err(Failure::Trapped));
     // The idle session hears of it.
     assert_eq!(stage.set.woken(), Some(SESSION));
+    assert_eq!(stage.set.woken(), Some(other));
     assert_eq!(stage.set.woken(), None);
     assert_eq!(stage.try_tell(SESSION, Event::Woken), Err(Failure::Trapped));
     stage.set.close(SESSION);
@@ -434,7 +435,7 @@ fn a_failure_ends_the_sessions_of_its_instance() {
 #[test]
 fn other_shards_go_on_after_a_failure() {
     let mut here = chain(&["a"]);
-    let mut there = Stage::of(here.host.clone());
+    let mut there = Scene::of(here.host.clone());
     here.open();
     there.open();
     assert!(here.try_tell(SESSION, Event::Client(b"a.panic\n")).is_err());
@@ -448,9 +449,9 @@ fn what_keeps_failing_is_switched_off() {
         ..Limits::default()
     };
     let mut stage = stage(&[("a", &[])], limits);
-    let mut other = Stage::of(stage.host.clone());
+    let mut other = Scene::of(stage.host.clone());
     other.open();
-    let fail = |stage: &mut Stage| {
+    let fail = |stage: &mut Scene| {
         stage.open();
         let failed = stage.try_tell(SESSION, Event::Client(b"a.panic\n"));
         assert_eq!(failed, Err(Failure::Trapped));
@@ -503,7 +504,7 @@ fn a_plugin_is_for_its_port() {
     let steps = vec![at("a", Some(80)), at("b", Some(81))];
     let host = Host::new(steps, Limits::default()).expect("good configurations");
     assert!(host.needs(80).is_some() && host.needs(82).is_none());
-    let mut stage = Stage::of(host);
+    let mut stage = Scene::of(host);
     stage.open();
     assert_eq!(stage.client("b.send x"), "send b.send x");
     let sessions: Vec<_> = stage.host.figures().iter().map(|it| it.sessions).collect();

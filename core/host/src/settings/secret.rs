@@ -1,7 +1,7 @@
 //! Secrets that stand elsewhere than in the configuration.
 
 use std::env;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,11 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Whether others than a file's owner have access to it.
+pub(super) fn is_open(about: &Metadata) -> bool {
+    about.permissions().mode() & OTHERS != 0
+}
+
 /// Reads a secret's file, without the line's end that editors leave.
 fn read_file(place: &str, path: &Path) -> Result<String, SettingsError> {
     let shown = path.display();
@@ -82,8 +87,8 @@ fn read_file(place: &str, path: &Path) -> Result<String, SettingsError> {
             "name a file with the secret in it",
         ));
     }
-    let mode = about.permissions().mode();
-    if mode & OTHERS != 0 {
+    if is_open(&about) {
+        let mode = about.permissions().mode();
         let why = format!(
             "others than its owner have access to {shown} (mode {:03o}), so it keeps no secret",
             mode & 0o777
