@@ -15,6 +15,7 @@ use crate::chain::{Ended, Run, Session, Stop};
 use crate::host::{Member, union};
 use crate::limits::Limits;
 use crate::share::Mailbox;
+use crate::wasm::Ticker;
 use crate::worker::Worker;
 
 /// The plugins of one engine: an instance of each, and the sessions.
@@ -30,6 +31,7 @@ pub struct PluginSet {
     ended: VecDeque<Ended>,
     /// The time of the last call.
     now: u64,
+    _ticker: Option<Arc<Ticker>>,
 }
 
 impl PluginSet {
@@ -38,8 +40,9 @@ impl PluginSet {
         limits: &Arc<Limits>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
-        let workers = members.iter();
+        let (mut libraries, workers) = (members.iter(), members.iter());
         Self {
+            _ticker: libraries.find_map(|it| Ticker::of(it.library())),
             workers: workers.map(|it| Worker::new(it, &mailbox)).collect(),
             limits: Arc::clone(limits),
             mailbox,
