@@ -5,7 +5,7 @@ mod tally;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tcpcopy_engine::DelayHistogram;
 
 use crate::library::Form;
@@ -16,7 +16,7 @@ pub(crate) use tally::{Counts, Tally};
 pub(crate) const OTHER: &str = "(other)";
 
 /// What one plugin of a chain has done, in all shards.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PluginFigures {
     /// The manifest's name.
     pub name: String,
@@ -59,7 +59,7 @@ pub struct PluginFigures {
 }
 
 /// Whether a plugin is called.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum State {
     /// It is.
@@ -72,7 +72,7 @@ pub enum State {
 }
 
 /// How often a plugin failed. All but the last two ended the sessions of an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureFigures {
     /// A trap, a panic, or an answer that nobody understands.
     pub trapped: u64,
@@ -89,7 +89,7 @@ pub struct FailureFigures {
 }
 
 /// The exchanges of one label.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelFigures {
     /// The plugin's word for them.
     pub label: String,
@@ -108,7 +108,7 @@ pub struct LabelFigures {
 }
 
 /// One way in which exchanges end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeFigures {
     /// The protocol's number; 0 where it has none.
     pub status: u32,
@@ -119,7 +119,7 @@ pub struct OutcomeFigures {
 }
 
 /// How long things took, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyFigures {
     /// How many were timed; the rest is 0 where there is none.
     pub count: u64,
@@ -137,7 +137,7 @@ pub struct LatencyFigures {
 
 /// How long calls took, in nanoseconds. One of 16 is timed, since looking at the clock takes about
 /// as long as a short call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallTimeFigures {
     /// How many were timed; the rest is 0 where there is none.
     pub count: u64,

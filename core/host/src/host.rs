@@ -153,6 +153,10 @@ impl Member {
         &self.step.library.manifest().name
     }
 
+    pub(crate) fn library(&self) -> &Library {
+        &self.step.library
+    }
+
     pub(crate) fn is_for(&self, origin_port: u16) -> bool {
         self.step.port.is_none_or(|port| port == origin_port)
     }

@@ -25,7 +25,7 @@ const TEXT_BYTES: usize = 4096;
 const KEYS: usize = 256;
 
 /// Which form a plugin has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
     /// A shared library, in this process and trusted as this process.

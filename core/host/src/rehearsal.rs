@@ -13,6 +13,7 @@ use crate::library::Library;
 use crate::limits::Limits;
 use crate::services::Services;
 use crate::share::Share;
+use crate::wasm::Ticker;
 
 /// One instance of a loaded plugin, to which transcripts are played with
 /// [`plugin_api::testkit::play`]. The limits hold; randomness is the same each time.
@@ -20,6 +21,7 @@ use crate::share::Share;
 pub struct Rehearsal {
     instance: Instance,
     share: Arc<Share>,
+    _ticker: Option<Arc<Ticker>>,
 }
 
 impl Rehearsal {
@@ -43,7 +45,11 @@ impl Rehearsal {
             Unconfigured::Refused(reason) => refused(reason),
             Unconfigured::Broken(broken) => ConfigureError::failed(path, name, &broken.words),
         })?;
-        Ok(Self { instance, share })
+        Ok(Self {
+            instance,
+            share,
+            _ticker: Ticker::of(library),
+        })
     }
 
     /// Takes what the plugin has written to the log so far.

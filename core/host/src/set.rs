@@ -15,6 +15,7 @@ use crate::chain::{Ended, Run, Session, Stop};
 use crate::host::{Member, union};
 use crate::limits::Limits;
 use crate::share::Mailbox;
+use crate::wasm::Ticker;
 use crate::worker::Worker;
 
 /// The plugins of one engine: an instance of each, and the sessions.
@@ -36,6 +37,7 @@ struct Stage {
     ended: VecDeque<Ended>,
     /// The time of the last call.
     now: u64,
+    _ticker: Option<Arc<Ticker>>,
 }
 
 impl PluginSet {
@@ -52,6 +54,7 @@ impl PluginSet {
                 mailbox,
                 ended: VecDeque::new(),
                 now: 0,
+                _ticker: members.iter().find_map(|it| Ticker::of(it.library())),
             },
             sessions: HashMap::default(),
             doomed: VecDeque::new(),

@@ -9,7 +9,6 @@ mod state;
 mod ticker;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use plugin_api::abi::{Event, flatten};
@@ -20,7 +19,8 @@ use wasmtime::{Store, Trap};
 
 use self::bindings::{Plugin, PluginPre};
 use self::state::State;
-use self::ticker::{Ticker, engine};
+pub(crate) use self::ticker::Ticker;
+use self::ticker::engine;
 use crate::instance::{Broken, Unconfigured};
 use crate::limits::Limits;
 use crate::load_error::LoadProblem;
@@ -48,7 +48,6 @@ const SETUP_TIME: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Library {
     linked: PluginPre<State>,
-    ticker: Arc<Ticker>,
 }
 
 impl fmt::Debug for Library {
@@ -71,8 +70,7 @@ impl Library {
             problem: format!("{error:#}"),
         };
         let linked = linked.and_then(PluginPre::new).map_err(signature)?;
-        let ticker = Ticker::running().map_err(LoadProblem::NoClock)?;
-        Ok(Self { linked, ticker })
+        Ok(Self { linked })
     }
 
     /// Asks the plugin who it is, in an instance of its own.
@@ -81,6 +79,7 @@ impl Library {
         services: Services,
         limits: &Limits,
     ) -> Result<Manifest, LoadProblem> {
+        let _ticker = Ticker::running().map_err(LoadProblem::NoClock)?;
         let silent = |broken: Broken| LoadProblem::Silent(broken.words);
         let mut instance = self.instance(services, limits).map_err(silent)?;
         let asked = instance.call(0, |plugin, store| {
@@ -97,6 +96,7 @@ impl Library {
         limits: &Limits,
     ) -> Result<Instance, Unconfigured> {
         let broken = Unconfigured::Broken;
+        let _ticker = Ticker::running().map_err(|error| broken(no_ticker(&error)))?;
         let mut instance = self.instance(services, limits).map_err(broken)?;
         let settings: Vec<_> = flatten(config).into_iter().map(convert::setting).collect();
         let configured = instance.call(0, |plugin, store| {
@@ -121,7 +121,6 @@ impl Library {
             store,
             plugin,
             output_bytes: limits.output_bytes,
-            _ticker: Arc::clone(&self.ticker),
         })
     }
 }
@@ -131,7 +130,6 @@ pub(crate) struct Instance {
     store: Store<State>,
     plugin: Plugin,
     output_bytes: usize,
-    _ticker: Arc<Ticker>,
 }
 
 impl fmt::Debug for Instance {
@@ -217,6 +215,11 @@ impl Instance {
         let called = call(&self.plugin, &mut self.store);
         called.map_err(|error| judge(&error, self.store.data()))
     }
+}
+
+fn no_ticker(error: &std::io::Error) -> Broken {
+    let words = format!("there is no thread for the clock of its calls: {error}");
+    Broken::new(Failure::Trapped, words)
 }
 
 /// What became of a call that has trapped.

@@ -35,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "tcpcopy-host",
             "tcpcopy-net",
             "tcpcopy-packet",
+            "tcpcopy-plugin-api",
         ],
     ),
     (

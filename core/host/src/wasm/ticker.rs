@@ -1,10 +1,13 @@
-//! The clock by which calls of WASM plugins are interrupted: it ticks only while one is loaded.
+//! The clock by which calls of WASM plugins are interrupted: it ticks only while there may be any, so
+//! that who loads a plugin has no thread of ours when it forks or gives up privileges.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use wasmtime::{Config, Engine};
+
+use crate::library::{Form, Library};
 
 /// How often a call under way is looked at.
 const TICK: Duration = Duration::from_millis(10);
@@ -22,7 +25,7 @@ pub(super) fn engine() -> &'static Engine {
 
 /// As long as one of these lives, the engine's ticks are counted.
 #[derive(Debug)]
-pub(super) struct Ticker {
+pub(crate) struct Ticker {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,7 +38,7 @@ struct Stop {
 
 impl Ticker {
     /// The ticker that runs, or a new one.
-    pub(super) fn running() -> std::io::Result<Arc<Self>> {
+    pub(crate) fn running() -> std::io::Result<Arc<Self>> {
         static RUNNING: Mutex<Weak<Ticker>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ticker) = running.upgrade() {
@@ -44,6 +47,17 @@ impl Ticker {
         let ticker = Arc::new(Self::start()?);
         *running = Arc::downgrade(&ticker);
         Ok(ticker)
+    }
+
+    /// The ticker for calls of a library over a longer time, if it needs one. Without a thread for
+    /// it, calls go uninterrupted, which the log tells.
+    pub(crate) fn of(library: &Library) -> Option<Arc<Self>> {
+        if library.form() != Form::Wasm {
+            return None;
+        }
+        let running = Self::running();
+        let failed = |error: &_| tracing::error!(%error, "calls of plugins can't be interrupted");
+        running.inspect_err(failed).ok()
     }
 
     fn start() -> std::io::Result<Self> {
