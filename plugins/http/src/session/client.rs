@@ -204,7 +204,7 @@ impl Connection {
         if self.jobs.waiting.is_some() && !self.jobs.is_full(plugin.values.body_bytes) {
             return;
         }
-        self.holds.set(Reason::Kept, false, ctx);
+        self.holds.let_go(ctx);
         let is_full = self.jobs.is_full(plugin.values.body_bytes);
         while let Some(job) = self.jobs.list.front_mut() {
             // What the client said after an answer to the one before is to be said after that.
@@ -220,6 +220,7 @@ impl Connection {
         if self.jobs.waiting.is_some() || front.is_some_and(|job| job.is_behind) {
             self.holds.set(Reason::Kept, true, ctx);
         }
+        self.holds.settle(ctx);
     }
 
     /// Sends the first of the requests that are kept, or leaves it out. False when it must wait.

@@ -389,6 +389,48 @@ fn a_script_may_send_a_cookie_as_a_header() {
 }
 
 #[test]
+fn a_form_does_not_overtake_the_end_of_the_connection() {
+    let text = r"
+        C: GET /a HTTP/1.1\r\n\r\n
+        T: HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n
+        C: GET /b HTTP/1.1\r\n\r\n
+        C: POST /c HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\na=b
+    ";
+    let played = play(&csrf(), text);
+    assert_eq!(sent(&played), "GET /a HTTP/1.1\r\n\r\n");
+    assert!(played.sessions[0].held.ends_with(b"a=b"));
+}
+
+#[test]
+fn what_is_kept_behind_a_held_body_stays_held() {
+    let text = r"
+        C: POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok
+        C: GET /b HTTP/1.1\r\nCookie: sid=old\r\n\r\n
+        T: HTTP/1.1 100 x\r\n\r\n
+    ";
+    let played = play(&cookie(), text);
+    assert!(sent(&played).ends_with("\r\n\r\nok"));
+    // The end of the stream must not overtake the second request.
+    let story = played.to_string();
+    let release = story.rfind("    release\n").expect("a release");
+    assert!(story[release..].contains("    hold\n"), "{story}");
+    assert!(sent(&play(&cookie(), &format!("{text}\nafter 100 ms"))).ends_with("sid=old\r\n\r\n"));
+}
+
+#[test]
+fn an_upgrade_that_waits_for_a_value_leaves_before_what_follows_it() {
+    let text = r"
+        C: GET /ws HTTP/1.1\r\nCookie: sid=old\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x00
+        after 100 ms
+        T: HTTP/1.1 101 x\r\n\r\n
+    ";
+    let played = play(&cookie(), text);
+    assert!(played.sent().ends_with(b"websocket\r\n\r\n\x81\x00"));
+    let before = play(&cookie(), &text[..text.find("T: ").expect("an answer")]);
+    assert!(sent(&before).ends_with("websocket\r\n\r\n"));
+}
+
+#[test]
 fn wrong_rules_are_explained() {
     let of = |rule: Config| problem(&learn(vec![rule]));
     let from = |text: &str| Config::new().with("from", text);
