@@ -6,6 +6,8 @@
  */
 #include "tcpcopy_plugin.h"
 
+#include <stdlib.h>
+
 #define NONE 0
 #define OTHER_VERSION 1   /* its symbol, and its table, are of another version */
 #define NO_TABLE 2        /* its symbol gives none */
@@ -14,9 +16,10 @@
 #define NO_MANIFEST 5     /* its manifest says nothing */
 #define BAD_NAME 6        /* its name is none */
 #define NOT_UTF8 7        /* its name is no text */
-#define BAD_KEY 8         /* the name of a key is none */
+#define DOUBLE_KEY 8      /* it has the same key twice */
 #define MANIFEST_FAILS 9  /* it fails when it is asked who it is */
 #define MANIFEST_LOOPS 10 /* it never says who it is */
+#define IMPORTS 11        /* as a WASM module, it wants what plugins do not get */
 
 #ifndef LIE
 #define LIE NONE
@@ -30,23 +33,19 @@
 #define NAME "liar"
 #endif
 
-#if LIE == BAD_KEY
-#define KEY "a key"
-#else
-#define KEY "lie"
-#endif
-
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
-static const struct tcpcopy_key keys[] = {
-    {TEXT(KEY),
-     TEXT("what it does: none, cut, tag, label, name, status, failed, refused or nothing"),
-     TEXT("none"), TCPCOPY_TEXT, 0, 0, 0},
-};
+#define KEY \
+    {TEXT("lie"), \
+     TEXT("what it does: none, cut, tag, label, name, status, failed, refused or nothing"), \
+     TEXT("none"), TCPCOPY_TEXT, 0, 0, 0}
+
+static const struct tcpcopy_key keys[] = {KEY, KEY};
 
 static int32_t manifest(void *context, void (*take)(void *, const struct tcpcopy_manifest *)) {
     struct tcpcopy_manifest manifest = {
-        TEXT(NAME), TEXT("0.1.0"), TEXT("breaks the contract, for tests"), keys, 1, 0, 1,
+        TEXT(NAME), TEXT("0.1.0"), TEXT("breaks the contract, for tests"), keys,
+        LIE == DOUBLE_KEY ? 2 : 1, 0, 1,
     };
     volatile int never = LIE == MANIFEST_LOOPS;
     while (never)
@@ -58,16 +57,19 @@ static int32_t manifest(void *context, void (*take)(void *, const struct tcpcopy
     return TCPCOPY_OK;
 }
 
-/* The one lie of all sessions, and one session: there is nothing to remember. */
-static char lie[16];
+/* An instance is its lie. A session has nothing to remember. */
+#define LIE_BYTES 16
 static char one_session;
 
 static int32_t configure(const struct tcpcopy_host *host, const struct tcpcopy_setting *settings,
                          size_t setting_count, void **instance, struct tcpcopy_sink error) {
     (void)host;
+    char *lie = calloc(1, LIE_BYTES);
+    if (!lie)
+        return TCPCOPY_FAILED;
     for (size_t i = 0; i < setting_count; i++) {
         size_t length = settings[i].text.length;
-        if (settings[i].kind == TCPCOPY_TEXT && length < sizeof lie) {
+        if (settings[i].kind == TCPCOPY_TEXT && length < LIE_BYTES) {
             memcpy(lie, settings[i].text.start, length);
             lie[length] = 0;
         }
@@ -75,6 +77,7 @@ static int32_t configure(const struct tcpcopy_host *host, const struct tcpcopy_s
     if (strcmp(lie, "refused") == 0) {
         struct tcpcopy_bytes words = TEXT("lie: not \xff text");
         error.write(error.context, words);
+        free(lie);
         return TCPCOPY_REFUSED;
     }
     *instance = lie;
@@ -98,7 +101,8 @@ static int32_t raw(struct tcpcopy_sink actions, const char *bytes, size_t length
 
 static int32_t on_data(void *instance, void *session, uint64_t now, uint32_t direction,
                        struct tcpcopy_bytes bytes, struct tcpcopy_sink actions) {
-    (void)instance, (void)session, (void)now;
+    (void)session, (void)now;
+    const char *lie = instance;
     if (direction != TCPCOPY_CLIENT)
         return TCPCOPY_OK;
     if (strcmp(lie, "cut") == 0)
@@ -142,13 +146,21 @@ static int32_t on_shared(void *instance, void *session, uint64_t now, struct tcp
     return TCPCOPY_OK;
 }
 
+#if LIE == IMPORTS
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("sched_yield"))) int yield(void);
+#else
+static int yield(void) {
+    return 0;
+}
+#endif
+
 static int32_t close_session(void *instance, void *session) {
     (void)instance, (void)session;
-    return TCPCOPY_OK;
+    return yield() == 0 ? TCPCOPY_OK : TCPCOPY_FAILED;
 }
 
 static int32_t destroy(void *instance) {
-    (void)instance;
+    free(instance);
     return TCPCOPY_OK;
 }
 

@@ -130,6 +130,7 @@ impl Link {
         let config = ClientConfig {
             security,
             hello,
+            required: Features::NONE,
             backoff: Backoff::default(),
         };
         let mut client = TunnelClient::new(config, now);

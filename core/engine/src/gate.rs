@@ -18,6 +18,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub(crate) use self::marks::EndOfOldest;
 use self::marks::Marks;
 use crate::delay::DelayHistogram;
 use crate::latency::Arrival;
@@ -194,6 +195,7 @@ impl Gate {
         {
             delays.record(now.since(exchange.arrival.at));
             self.departed += 1;
+            self.marks.note_departed(now);
         }
     }
 

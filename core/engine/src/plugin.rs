@@ -88,6 +88,14 @@ pub trait Plugins: Send + Debug {
     fn woken(&mut self) -> Option<SessionId> {
         None
     }
+
+    /// What became of an [`Actions::end_exchange`]: called after the event that asked for it, once
+    /// for each, in their order. `took` is the time from the moment at which the exchange's first
+    /// byte left until now, without what it had waited in the gate; `None` where no exchange was
+    /// open, or it had not left yet.
+    fn exchange_ended(&mut self, session: SessionId, took: Option<Duration>) {
+        let _ = (session, took);
+    }
 }
 
 /// Which streams a plugin wants besides the client's.
@@ -166,6 +174,8 @@ pub enum Failure {
     OutOfMemory,
     /// It sent more for one event than is allowed.
     OutputLimit,
+    /// It has as many sessions as it may have.
+    SessionLimit,
     /// It has failed too often and is not called any more.
     SwitchedOff,
 }
@@ -183,6 +193,8 @@ pub struct Actions {
 pub enum Action<'a> {
     /// See [`Actions::send`].
     Send(&'a [u8]),
+    /// See [`Actions::in_order`].
+    InOrder,
     /// See [`Actions::begin_exchange`].
     BeginExchange,
     /// See [`Actions::end_exchange`].
@@ -222,6 +234,12 @@ impl Actions {
             Some(Entry::Send(until)) => *until = end,
             _ => self.list.push(Entry::Send(end)),
         }
+    }
+
+    /// What is sent from here on goes in order, whatever the event is about, though no exchange
+    /// begins.
+    pub fn in_order(&mut self) {
+        self.push(Action::InOrder);
     }
 
     /// What is sent from here on is a new request.

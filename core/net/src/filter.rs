@@ -9,6 +9,7 @@ mod origins;
 pub use origins::{Directions, OriginFilter};
 
 use crate::bpf::{self, Instruction, op};
+use origins::Sides;
 
 /// libpcap's number for packets that begin with the IP header, on Linux (`DLT_RAW`).
 const DLT_RAW: i32 = 12;
@@ -88,15 +89,32 @@ impl CaptureFilter {
         directions: Directions,
         user_filter: Option<&str>,
     ) -> Result<Self, FilterError> {
+        match directions {
+            Directions::ToOrigin => Self::with_answers(origins, &[], user_filter),
+            Directions::Both => Self::with_answers(origins, origins, user_filter),
+        }
+    }
+
+    /// As [`for_origins`](Self::for_origins), where only some of the origins' answers are wanted:
+    /// those of `answering`.
+    ///
+    /// # Errors
+    /// As [`for_origins`](Self::for_origins).
+    pub fn with_answers(
+        origins: &[OriginFilter],
+        answering: &[OriginFilter],
+        user_filter: Option<&str>,
+    ) -> Result<Self, FilterError> {
         let user_filter = user_filter.filter(|text| !text.trim().is_empty());
         let user_program = user_filter.map(compile).transpose()?;
-        let mut expression = origins::expression(origins, directions);
+        let sides = Sides::new(origins, answering);
+        let mut expression = sides.expression();
         if let Some(user_filter) = user_filter {
             expression.push_str(&format!(" and ({user_filter})"));
         }
         let accept = [Instruction::new(op::RET_K, u32::MAX)];
         let then = user_program.as_deref().unwrap_or(&accept);
-        Self::new(expression, origins::program(origins, directions, then))
+        Self::new(expression, sides.program(then))
     }
 
     fn new(expression: String, program: Vec<Instruction>) -> Result<Self, FilterError> {

@@ -6,6 +6,7 @@ use crate::capture::CaptureOptions;
 use crate::control::CtlOptions;
 use crate::doctor::DoctorOptions;
 use crate::options::Options;
+use crate::plugin::PluginCommand;
 
 /// Reproduces the live TCP traffic of an origin server against a target server: connection by
 /// connection, byte by byte, in time.
@@ -45,6 +46,8 @@ pub enum Command {
     ///
     /// Exit status: 0 all is well, 1 something is wrong, 2 could not run.
     Doctor(DoctorOptions),
+    /// Describes a protocol plugin, or tries one without a network
+    Plugin(PluginCommand),
 }
 
 #[cfg(test)]

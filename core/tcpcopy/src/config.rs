@@ -12,6 +12,7 @@ use crate::error::StartError;
 use crate::host::Resolve;
 use crate::options::{LogFormat, LogLevel, Options, UpstreamKind};
 use crate::player::Schedule;
+use crate::plugin::{PluginArgument, PluginOptions, TellOptions};
 use crate::pool::parse_pool;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::sources::{Sources, is_file, sources};
@@ -66,6 +67,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Where the process id goes.
     pub pid_file: Option<PathBuf>,
+    /// The plugins asked for.
+    pub plugins: PluginOptions,
     /// Options that were given and have no effect beside the others.
     pub unused: Vec<&'static str>,
     /// Whether to run in the background.
@@ -137,6 +140,7 @@ impl Config {
                 check_key(&options, &lane.intercepts)?;
             }
         }
+        check_plugins(&options.plugins, &lanes)?;
         if options.promiscuous && sources == Sources::Devices(Vec::new()) {
             return Err(StartError::PromiscuousOnAny);
         }
@@ -171,6 +175,7 @@ impl Config {
             report: options.report.map(absolute).transpose()?,
             control: options.control.map(absolute).transpose()?,
             pid_file: options.pid_file.map(absolute).transpose()?,
+            plugins: options.plugins,
             unused,
             daemon: options.daemon,
             user: options.user,
@@ -192,6 +197,25 @@ fn absolute(path: PathBuf) -> Result<PathBuf, StartError> {
         path,
         source,
     })
+}
+
+/// A plugin for a port that no origin has is a typing error, and so is telling nobody something.
+fn check_plugins(plugins: &PluginOptions, lanes: &[Lane]) -> Result<(), StartError> {
+    let TellOptions { plugin_config, set } = &plugins.tell;
+    if plugins.plugin.is_empty() && (plugin_config.is_some() || !set.is_empty()) {
+        return Err(StartError::NoPlugin);
+    }
+    let has = |port| {
+        let mut mappings = lanes.iter().flat_map(|lane| &lane.mappings);
+        mappings.any(|mapping| mapping.origin_port == port)
+    };
+    for PluginArgument { path, port } in &plugins.plugin {
+        if let Some(port) = port.filter(|port| !has(*port)) {
+            let path = path.clone();
+            return Err(StartError::PluginPort { path, port });
+        }
+    }
+    Ok(())
 }
 
 fn engine_config(options: &Options) -> Result<EngineConfig, StartError> {

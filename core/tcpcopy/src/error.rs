@@ -9,6 +9,7 @@ use tcpcopy_packet::Endpoint;
 use crate::config::{MOST_INTERCEPTS, MOST_LANES};
 use crate::host::HostError;
 use crate::player::PlayerError;
+use crate::plugin::PluginError;
 use crate::pool::PoolError;
 use crate::sources::SourcesError;
 use crate::transfer::TransferError;
@@ -181,6 +182,26 @@ pub enum StartError {
         /// What went wrong last.
         reason: String,
     },
+    /// A plugin can't be used.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// Something for plugins, and none of them.
+    #[error("--plugin-config and --set tell plugins something, and there is no --plugin")]
+    NoPlugin,
+    /// A plugin for traffic that there is none of.
+    #[error("--plugin {path}@{port}: no origin of -x has the port {port}")]
+    PluginPort {
+        /// The plugin's file.
+        path: PathBuf,
+        /// The port.
+        port: u16,
+    },
+    /// An intercept that can't report what a plugin needs.
+    #[error(
+        "intercept at {0} is too old: it can't report the bytes that the target answers, and a \
+         plugin needs them"
+    )]
+    InterceptOutdated(String),
     /// Something the system should never refuse.
     #[error("can't {action}: {source}")]
     System {
@@ -250,6 +271,15 @@ impl StartError {
             Self::InterceptUnreachable { .. } => {
                 "start intercept first and check -s, -p and --key-file, or let tcpcopy wait for it \
                  with -L"
+            }
+            Self::Plugin(_) => return None,
+            Self::NoPlugin => "name the plugin's file with --plugin, or leave these out",
+            Self::PluginPort { .. } => {
+                "name the port that clients connect to at the origin, the one before the - in -x, \
+                 or leave @PORT out for all of them"
+            }
+            Self::InterceptOutdated(_) => {
+                "install the intercept of this tcpcopy's version there, or leave the plugin out"
             }
             Self::System { .. } => return None,
         };

@@ -35,6 +35,7 @@ pub mod key_file;
 pub mod logging;
 pub mod options;
 pub mod player;
+pub mod plugin;
 pub mod pool;
 pub mod privileges;
 pub mod process;

@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use tcpcopy_engine::{Latency, RateLimit};
 
 use crate::player::{Schedule, Speed, TimePoint, parse_speed, parse_time_point};
+use crate::plugin::PluginOptions;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::shaping::{DEFAULT_RAMP_S, parse_copies, parse_latency, parse_percent, parse_rate};
 
@@ -209,6 +210,10 @@ pub struct Options {
     #[arg(help_heading = MANNER, long, value_name = "PERCENT",
           value_parser = clap::value_parser!(u32).range(1..=100 * MOST_SHARDS))]
     pub cpu_percent: Option<u32>,
+
+    /// The plugins between clients and target.
+    #[command(flatten)]
+    pub plugins: PluginOptions,
 
     /// Where intercept runs: HOST[:PORT], several with commas; every session is registered with all
     /// of them, and all of them must be there. Default with --upstream raw: at each target's address

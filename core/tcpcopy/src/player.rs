@@ -345,7 +345,7 @@ impl Drop for Player {
 }
 
 /// The framing of libpcap's number.
-fn link_of(number: u16) -> Option<LinkType> {
+pub(crate) fn link_of(number: u16) -> Option<LinkType> {
     LinkType::from_dlt(i32::from(number))
 }
 

@@ -10,6 +10,7 @@ use crate::capture;
 use crate::command_line::{Command, CommandLine};
 use crate::control;
 use crate::doctor;
+use crate::plugin;
 use crate::start::start;
 use crate::supervise::supervise;
 
@@ -31,6 +32,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Capture(options)) => return capture::run(options),
         Some(Command::Ctl(options)) => return control::run(&options),
         Some(Command::Doctor(options)) => return doctor::run(&options),
+        Some(Command::Plugin(command)) => return plugin::run(&command),
         None => {}
     }
     match start(line.options) {

@@ -1,6 +1,7 @@
 //! The final balance: a table for people, and JSON for programs.
 
 mod load;
+mod plugins;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tcpcopy_engine::{Account, DropReason, Row};
+use tcpcopy_host::PluginFigures;
 
 pub use self::load::{AskedAndAchieved, DelayReport, LoadReport, RateReport};
 pub use self::schedule::ScheduleReport;
@@ -91,6 +93,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// What each lane's targets are called.
     pub targets: Vec<String>,
+    /// What each lane's plugins did; nothing without plugins.
+    pub plugins: Vec<Vec<PluginFigures>>,
     /// Threads that shared the connections.
     pub shards: u16,
     /// Time from the start to the end, in seconds.
@@ -116,10 +120,16 @@ pub struct TargetReport {
     pub send_delay: DelayReport,
     /// What went to the target and what came back.
     pub upstream: BTreeMap<String, u64>,
+    /// What plugins did, in the order of their chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginFigures>,
+    /// What passed between sessions and plugins, of the whole chain together.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plugin_chain: BTreeMap<String, u64>,
 }
 
 impl TargetReport {
-    fn new(target: String, figures: &Figures) -> Self {
+    fn new(target: String, figures: &Figures, plugins: Vec<PluginFigures>) -> Self {
         let ledger = &figures.ledger;
         Self {
             target,
@@ -130,6 +140,11 @@ impl TargetReport {
             bytes: (&ledger.bytes).into(),
             send_delay: DelayReport::new(&figures.send_delay),
             upstream: by_name(ledger.upstream.rows()),
+            plugin_chain: match plugins.is_empty() {
+                true => BTreeMap::new(),
+                false => by_name(ledger.plugin.rows()),
+            },
+            plugins,
         }
     }
 }
@@ -196,7 +211,8 @@ impl Report {
     pub fn new(snapshot: &Snapshot, run: Run) -> Self {
         let total = snapshot.total();
         let ledger = &total.ledger;
-        let lanes = run.targets.into_iter().zip(&snapshot.lanes);
+        let plugins = run.plugins.into_iter().chain(std::iter::repeat(Vec::new()));
+        let lanes = run.targets.into_iter().zip(&snapshot.lanes).zip(plugins);
         let balance = ledger.balance();
         Self {
             schema: REPORT_SCHEMA,
@@ -214,7 +230,7 @@ impl Report {
             requests: (&ledger.requests).into(),
             bytes: (&ledger.bytes).into(),
             targets: lanes
-                .map(|(target, figures)| TargetReport::new(target, figures))
+                .map(|((target, figures), plugins)| TargetReport::new(target, figures, plugins))
                 .collect(),
             load: LoadReport::new(&total),
             schedule: snapshot.play.as_ref().map(ScheduleReport::new),
@@ -261,6 +277,10 @@ impl Report {
         text.push_str(&self.load.lines());
         if let Some(schedule) = &self.schedule {
             text.push_str(&schedule.line());
+        }
+        for target in &self.targets {
+            let name = (self.targets.len() > 1).then_some(target.target.as_str());
+            text.push_str(&plugins::lines(name, &target.plugins));
         }
         text.push_str(&self.summary());
         text

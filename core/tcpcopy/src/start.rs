@@ -5,6 +5,7 @@ mod source;
 mod upstream;
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,15 +24,16 @@ use crate::host::system_resolver;
 use crate::logging::LogSink;
 use crate::options::Options;
 use crate::player::Speed;
+use crate::plugin::Plugins;
 use crate::privileges::{self, Privileges};
 use crate::report::ReportFile;
-use crate::shard::{Command, LaneParts, Parts, Shard, SourceParts, UpstreamParts};
+use crate::shard::{Command, LaneParts, Parts, Shard, SourceParts};
 use crate::signals::Signals;
 use crate::sources::Sources;
 use crate::supervise::{Event, Events, News};
 use crate::wake::{self, Waker};
 
-pub(crate) use source::{filter, origins};
+pub(crate) use source::{origins, wanted};
 pub(crate) use upstream::security;
 
 /// Longer than any run.
@@ -44,6 +46,8 @@ pub struct Running {
     pub config: Config,
     /// The shards, by number.
     pub shards: Vec<ShardHandle>,
+    /// The plugins of every lane.
+    pub plugins: Plugins,
     /// What the shards tell.
     pub events: Events,
     /// The signals.
@@ -87,7 +91,6 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         privileges::check_capabilities()?;
     }
     let privileges = Privileges::choose(config.user.as_deref())?;
-    let filter = source::filter(&config)?;
     let mut pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
     let report = config.report.as_deref().map(ReportFile::open).transpose()?;
     let control = config
@@ -103,8 +106,10 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let seed = config
         .seed
         .unwrap_or_else(|| RandomState::new().hash_one(0));
-    let mut upstreams = upstream::open(&config)?;
-    let sources = source::open(&config, &filter)?;
+    let plugins = Plugins::load(&config)?;
+    let wanted = source::wanted(&config, |port| plugins.want_origin(port))?;
+    let mut upstreams = upstream::open(&config, &plugins)?;
+    let sources = source::open(&config, &wanted)?;
     if config.daemon {
         daemon::detach()?;
     }
@@ -114,7 +119,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     privileges.apply()?;
     // Threads from here on.
     upstream::follow_names(&config, &mut upstreams)?;
-    log_start(&config, &filter, seed);
+    log_start(&config, &wanted.filter, seed);
     warn_of_unused(&config);
     let started = Instant::now();
     let (events, news) = Events::new()?;
@@ -122,12 +127,20 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     for (number, (source, upstreams)) in sources.into_iter().zip(upstreams).enumerate() {
         let number = u16::try_from(number).expect("at most 64 shards");
         let source = source.play(lane_budget_bytes(&config))?;
-        let lanes = lanes(&config, number, upstreams, seed);
-        shards.push(start_shard(&config, number, source, lanes, &news)?);
+        let (waker, wake) = wake::pair()?;
+        let lanes = config.lanes.iter().zip(upstreams).enumerate();
+        let lanes = lanes.map(|(index, (lane, upstream))| LaneParts {
+            engine: engine(&config, lane, number, seed, plugins.of_lane(index, &waker)),
+            upstream,
+        });
+        let lanes = lanes.collect();
+        let end = (waker, wake);
+        shards.push(start_shard(&config, number, source, lanes, end, &news)?);
     }
     Ok(Running {
         config,
         shards,
+        plugins,
         events,
         signals,
         log,
@@ -143,13 +156,21 @@ pub(crate) fn needs_packets(config: &Config) -> bool {
     config.engine.upstream == Upstream::Raw || matches!(config.sources, Sources::Devices(_))
 }
 
-/// The lanes of a shard. All make the same choices, so that their targets get the same traffic.
-fn lanes(config: &Config, shard: u16, upstreams: Vec<UpstreamParts>, seed: u64) -> Vec<LaneParts> {
-    let lane = |(lane, upstream)| LaneParts {
-        engine: Engine::new(engine_config(config, lane, shard), seed ^ u64::from(shard)),
-        upstream,
-    };
-    config.lanes.iter().zip(upstreams).map(lane).collect()
+/// The engine of a lane. Those of all lanes make the same choices, so that their targets get the same
+/// traffic.
+fn engine(
+    config: &Config,
+    lane: &Lane,
+    shard: u16,
+    seed: u64,
+    plugins: Option<Box<dyn tcpcopy_engine::plugin::Plugins>>,
+) -> Engine {
+    let engine = engine_config(config, lane, shard);
+    let seed = seed ^ u64::from(shard);
+    match plugins {
+        None => Engine::new(engine, seed),
+        Some(plugins) => Engine::with_plugins(engine, seed, plugins),
+    }
 }
 
 fn start_shard(
@@ -157,10 +178,10 @@ fn start_shard(
     number: u16,
     source: SourceParts,
     lanes: Vec<LaneParts>,
+    (waker, wake): (Waker, OwnedFd),
     news: &News,
 ) -> Result<ShardHandle, StartError> {
     let (commands, receiver) = mpsc::channel();
-    let (waker, wake) = wake::pair()?;
     let shard = Shard::new(Parts {
         source,
         lanes,

@@ -16,12 +16,16 @@ use crate::player::progress_line;
 use crate::report::{Outcome, Report, Run};
 use crate::shard::{Command, End};
 use crate::signals::Request;
+use crate::sources::Sources;
 use crate::start::Running;
 use crate::statistics::{Figures, Snapshot, log, status_line};
 use crate::wake::{self, Waker};
 
 /// Time between two status lines on a terminal.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After so many segments of clients, origins have answered something.
+const SEGMENTS_WITHOUT_ANSWERS: u64 = 1000;
 
 /// What a shard tells, with its number.
 #[derive(Debug)]
@@ -143,6 +147,8 @@ struct Supervisor {
     next_log: Instant,
     shown: (Instant, Figures),
     logged: Figures,
+    /// Whether it was told that plugins lack the origins' answers.
+    is_lack_told: bool,
 }
 
 impl Supervisor {
@@ -164,6 +170,7 @@ impl Supervisor {
             next_log: now + config.interval,
             shown: (now, Figures::default()),
             logged: Figures::default(),
+            is_lack_told: false,
             running,
         };
         supervisor.next_round = now + supervisor.round();
@@ -298,6 +305,7 @@ impl Supervisor {
         let run = Run {
             outcome,
             targets: config.lanes.iter().map(Lane::name).collect(),
+            plugins: self.running.plugins.figures(),
             shards: config.shards,
             wall_s: self.running.started.elapsed().as_secs_f64(),
         };
@@ -371,6 +379,7 @@ impl Supervisor {
     fn show(&mut self) {
         let snapshot = self.sum();
         let figures = snapshot.total();
+        self.look_for_answers(&figures, SEGMENTS_WITHOUT_ANSWERS);
         let now = Instant::now();
         if self.in_log && self.next_log <= now {
             self.next_log += self.running.config.interval;
@@ -388,6 +397,29 @@ impl Supervisor {
         }
     }
 
+    /// Says once that plugins need what origins answer, and that after so many segments of clients
+    /// nothing of it has come.
+    fn look_for_answers(&mut self, figures: &Figures, segments: u64) {
+        let capture = &figures.ledger.capture;
+        let plugins = self.running.plugins.wanting_origin();
+        let is_lacking = capture.client_segments >= segments && capture.origin_segments == 0;
+        if plugins.is_empty() || self.is_lack_told || !is_lacking {
+            return;
+        }
+        self.is_lack_told = true;
+        let remedy = match self.running.config.sources {
+            Sources::Files(_) => "the files have none: record with tcpcopy capture --both",
+            Sources::Devices(_) => {
+                "none pass the devices of -i and the filter of -F: both have to take them, too"
+            }
+        };
+        let plugins = plugins.join(", ");
+        tracing::warn!(
+            plugins,
+            "no answers of the origin, which plugins need: {remedy}"
+        );
+    }
+
     /// Prints and writes the balance; the exit status says how the run ended.
     fn finish(mut self, mut outcome: Outcome) -> ExitCode {
         for shard in std::mem::take(&mut self.running.shards) {
@@ -398,6 +430,7 @@ impl Supervisor {
         let report = self.report(outcome);
         self.answer_status();
         let figures = self.sum().total();
+        self.look_for_answers(&figures, 1);
         let Self {
             running, logged, ..
         } = self;

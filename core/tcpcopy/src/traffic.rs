@@ -1,7 +1,13 @@
 //! Which traffic is captured: the origins, and the filter that lets nothing else pass.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use tcpcopy_engine::Mapping;
 use tcpcopy_net::filter::{CaptureFilter, Directions, FilterError, OriginFilter};
+use tcpcopy_net::interfaces::local_addresses;
+use tcpcopy_net::ring::PacketKind;
+use tcpcopy_packet::{Endpoint, Segment};
 
 use crate::error::StartError;
 
@@ -20,8 +26,8 @@ pub fn origins<'a>(mappings: impl Iterator<Item = &'a Mapping>) -> Vec<OriginFil
     origins
 }
 
-/// The filter for the traffic of the origins, narrowed by the user's own (`-F`), without what a
-/// replay to the targets of the mappings sends itself.
+/// The filter for the traffic to the origins and the answers of those that are `answering`, narrowed
+/// by the user's own (`-F`), without what a replay to the targets of the mappings sends itself.
 ///
 /// # Errors
 /// [`StartError::Filter`].
@@ -29,7 +35,7 @@ pub fn filter(
     origins: &[OriginFilter],
     mappings: &[Mapping],
     user_filter: Option<&str>,
-    directions: Directions,
+    answering: &[OriginFilter],
 ) -> Result<CaptureFilter, StartError> {
     let wrong = |error: FilterError| StartError::Filter(error.to_string());
     // Alone first, so that stray brackets in it can't reach what is joined to it.
@@ -40,15 +46,21 @@ pub fn filter(
     let conditions: Vec<String> = user_filter
         .map(|text| format!("({text})"))
         .into_iter()
-        .chain(not_our_own(mappings))
+        .chain(not_our_own(mappings, !answering.is_empty()))
         .collect();
     let conditions = conditions.join(" and ");
-    CaptureFilter::for_origins(origins, directions, Some(&conditions)).map_err(wrong)
+    CaptureFilter::with_answers(origins, answering, Some(&conditions)).map_err(wrong)
 }
 
 /// Keeps replayed packets from being captured and replayed in turn, where they pass the capturing
-/// device, as on a mirror port, and any address that receives on the target's port is an origin.
-fn not_our_own(mappings: &[Mapping]) -> Vec<String> {
+/// device, as on a mirror port, and any address that receives on the target's port is an origin;
+/// and the target's answers, where answers are captured.
+fn not_our_own(mappings: &[Mapping], with_answers: bool) -> Vec<String> {
+    let ends: &[&str] = if with_answers {
+        &["dst", "src"]
+    } else {
+        &["dst"]
+    };
     let any_address_on = |port| {
         mappings
             .iter()
@@ -58,11 +70,10 @@ fn not_our_own(mappings: &[Mapping]) -> Vec<String> {
         .iter()
         .map(|mapping| mapping.target)
         .filter(|target| any_address_on(target.port))
-        .map(|target| {
-            format!(
-                "not (dst host {} and dst port {})",
-                target.address, target.port
-            )
+        .flat_map(|target| {
+            let Endpoint { address, port } = target;
+            let end = move |end| format!("not ({end} host {address} and {end} port {port})");
+            ends.iter().map(end)
         })
         .collect();
     conditions.sort();
@@ -70,9 +81,56 @@ fn not_our_own(mappings: &[Mapping]) -> Vec<String> {
     conditions
 }
 
+/// Tells the two directions apart, and leaves out the connections of which this host is the client:
+/// when what is sent is captured as well, they look like those of an origin.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    to_origin: CaptureFilter,
+    local: BTreeSet<IpAddr>,
+}
+
+impl Sides {
+    /// With the addresses that this host has at present.
+    ///
+    /// # Errors
+    /// [`StartError::System`].
+    pub fn new(origins: &[OriginFilter]) -> Result<Self, StartError> {
+        let local = local_addresses().map_err(|error| StartError::System {
+            action: "look at this host's devices",
+            source: std::io::Error::other(error),
+        })?;
+        Self::of_host(origins, local)
+    }
+
+    fn of_host(origins: &[OriginFilter], local: BTreeSet<IpAddr>) -> Result<Self, StartError> {
+        let to_origin = CaptureFilter::for_origins(origins, Directions::ToOrigin, None)
+            .map_err(|error| StartError::Filter(error.to_string()))?;
+        Ok(Self { to_origin, local })
+    }
+
+    /// Whether a packet belongs to a client of the origin.
+    #[must_use]
+    pub fn is_wanted(&self, packet: &[u8], kind: PacketKind) -> bool {
+        let Ok((tuple, ..)) = Segment::locate(packet) else {
+            return true;
+        };
+        let is_local = |endpoint: Endpoint| {
+            endpoint.address.is_loopback() || self.local.contains(&endpoint.address)
+        };
+        let (client, origin, seen_as_client) = if self.to_origin.matches(packet) {
+            let is_sent = kind == PacketKind::Outgoing;
+            (tuple.source, tuple.destination, is_sent)
+        } else {
+            let is_received = kind != PacketKind::Outgoing;
+            (tuple.destination, tuple.source, is_received)
+        };
+        !(seen_as_client && is_local(client) && !is_local(origin))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tcpcopy_packet::Endpoint;
+    use tcpcopy_packet::{FourTuple, SegmentBuilder};
 
     use super::*;
 
@@ -88,16 +146,24 @@ mod tests {
 
     #[test]
     fn replayed_packets_are_not_captured_again() {
+        let mappings = [
+            mapping(None, 80, "10.0.0.9", 80),
+            mapping(None, 80, "fd00::9", 80),
+            mapping(None, 81, "10.0.0.9", 8081),
+            mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
+        ];
         assert_eq!(
-            not_our_own(&[
-                mapping(None, 80, "10.0.0.9", 80),
-                mapping(None, 80, "fd00::9", 80),
-                mapping(None, 81, "10.0.0.9", 8081),
-                mapping(Some("10.0.0.1"), 82, "10.0.0.9", 82),
-            ]),
+            not_our_own(&mappings, false),
             [
                 "not (dst host 10.0.0.9 and dst port 80)",
                 "not (dst host fd00::9 and dst port 80)",
+            ]
+        );
+        assert_eq!(
+            not_our_own(&mappings[..1], true),
+            [
+                "not (dst host 10.0.0.9 and dst port 80)",
+                "not (src host 10.0.0.9 and src port 80)",
             ]
         );
     }
@@ -114,5 +180,35 @@ mod tests {
             addresses,
             [None, Some("10.0.0.1".parse().expect("an address"))]
         );
+    }
+
+    #[test]
+    fn connections_of_which_this_host_is_the_client_are_left_out() {
+        let origins = [OriginFilter {
+            address: None,
+            port: 80,
+        }];
+        let local = BTreeSet::from(["10.0.0.1".parse().expect("an address")]);
+        let sides = Sides::of_host(&origins, local).expect("a filter");
+        let is_wanted = |source: &str, destination: &str, kind| {
+            let endpoint = |text: &str| text.parse::<std::net::SocketAddr>().expect("valid").into();
+            let tuple = FourTuple::new(endpoint(source), endpoint(destination));
+            let mut packet = Vec::new();
+            SegmentBuilder::new(tuple)
+                .write(std::iter::empty(), &mut packet)
+                .expect("valid");
+            sides.is_wanted(&packet, kind)
+        };
+        let (here, here_as_client) = ("10.0.0.1:80", "10.0.0.1:5000");
+        let (client, elsewhere) = ("192.0.2.1:5000", "192.0.2.9:80");
+        let (to, from) = (PacketKind::ToHost, PacketKind::Outgoing);
+        assert!(is_wanted(client, here, to));
+        assert!(is_wanted(here, client, from));
+        assert!(!is_wanted(here_as_client, elsewhere, from));
+        assert!(!is_wanted(elsewhere, here_as_client, to));
+        // Within the host, and others' on a mirror port.
+        assert!(is_wanted(here_as_client, here, to) && is_wanted(here, here_as_client, to));
+        assert!(is_wanted(client, elsewhere, PacketKind::ToOtherHost));
+        assert!(is_wanted(elsewhere, client, PacketKind::ToOtherHost));
     }
 }

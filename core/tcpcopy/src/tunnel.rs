@@ -64,6 +64,8 @@ pub struct Identity {
     pub shard: u16,
     /// How the links are protected.
     pub security: Security,
+    /// What every intercept has to be able to do.
+    pub features: Features,
 }
 
 /// All tunnels of a shard.
@@ -90,7 +92,7 @@ impl Tunnel {
                 let number = usize::from(identity.shard) * per_intercept * intercepts.len();
                 let number = u16::try_from(number + links.len()).unwrap_or(u16::MAX);
                 let hello = Hello {
-                    features: Features::NONE,
+                    features: identity.features,
                     instance: identity.instance,
                     shard: number,
                     name: format!("tcpcopy {}", std::process::id()),
@@ -113,7 +115,8 @@ impl Tunnel {
     ///
     /// # Errors
     /// [`StartError::InterceptUnreachable`] for one that is not, at once where waiting is of no
-    /// use; [`StartError::System`] when waiting itself fails.
+    /// use; [`StartError::InterceptOutdated`] for one that can't do what is asked of it;
+    /// [`StartError::System`] when waiting itself fails.
     pub fn connect(&mut self, patience: Duration) -> Result<(), StartError> {
         let deadline = Instant::now() + patience;
         loop {
@@ -127,6 +130,9 @@ impl Tunnel {
             else {
                 return Ok(());
             };
+            if peer.is_outdated {
+                return Err(StartError::InterceptOutdated(peer.name.clone()));
+            }
             if peer.is_hopeless || deadline <= now {
                 let reason = match peer.last_reason.as_str() {
                     "" => "no answer",
@@ -280,6 +286,8 @@ struct Peer {
     last_reason: String,
     /// Whether trying again is of no use.
     is_hopeless: bool,
+    /// Whether it can't do what is asked of it.
+    is_outdated: bool,
     /// One gate for losses, one for attempts in vain: neither hides the other.
     log_gates: [LogGate; 2],
 }
@@ -292,6 +300,7 @@ impl Peer {
             down_since: now,
             last_reason: String::new(),
             is_hopeless: false,
+            is_outdated: false,
             log_gates: Default::default(),
         }
     }
@@ -421,6 +430,7 @@ impl Router {
         peer.links_up -= usize::from(was_up);
         peer.last_reason = reason.to_string();
         peer.is_hopeless = is_hopeless(reason);
+        peer.is_outdated = *reason == DownReason::Outdated;
         if peer_was_up {
             peer.down_since = now;
             self.counters.losses += 1;
@@ -441,7 +451,10 @@ impl Router {
 fn is_hopeless(reason: &DownReason) -> bool {
     matches!(
         reason,
-        DownReason::KeyRejected | DownReason::Refused { .. } | DownReason::Channel(_)
+        DownReason::KeyRejected
+            | DownReason::Refused { .. }
+            | DownReason::Outdated
+            | DownReason::Channel(_)
     )
 }
 

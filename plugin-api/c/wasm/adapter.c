@@ -337,8 +337,6 @@ EXPORT("configure") struct optional *configure(struct setting *settings, size_t 
 static struct list *answer(int32_t status) {
     if (status != TCPCOPY_OK)
         __builtin_trap();
-    if (!actions.list.start)
-        actions.list.start = (uint8_t *)1;
     return &actions.list;
 }
 

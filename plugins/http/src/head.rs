@@ -89,6 +89,18 @@ impl Head {
         kept.map(|it| (it.name.of(&self.text), it.value.of(&self.text)))
     }
 
+    /// How many bytes it is kept in.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether the client waits for a word of the server before it sends the body (RFC 9110,
+    /// section 10.1.1).
+    pub(crate) fn expects_continue(&self) -> bool {
+        let mut values = self.values("expect");
+        self.minor > 0 && values.any(|it| it.eq_ignore_ascii_case(b"100-continue"))
+    }
+
     /// The values of a field, in order.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.fields()
@@ -102,6 +114,18 @@ impl Head {
         self.text.extend_from_slice(target);
         self.target = Span::new(start, self.text.len());
         self.is_changed = true;
+    }
+
+    /// Gives the field at this place in [`fields`](Self::fields) another value.
+    pub(crate) fn set_value(&mut self, place: usize, value: &[u8]) {
+        let mut kept = self.fields.iter().enumerate();
+        let is_kept = |(_, field): &(usize, &Field)| field.now != Now::Removed;
+        let Some((at, _)) = kept.by_ref().filter(is_kept).nth(place) else {
+            return;
+        };
+        let start = self.text.len();
+        self.text.extend_from_slice(value);
+        self.set_at(at, Span::new(start, self.text.len()));
     }
 
     /// What the head is now, in pieces.

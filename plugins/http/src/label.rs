@@ -43,6 +43,11 @@ fn is_identifier(segment: &[u8]) -> bool {
 }
 
 fn push(label: &mut String, bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && bytes.iter().all(u8::is_ascii_graphic)
+    {
+        return label.push_str(text);
+    }
     let printable = |byte: &u8| match byte {
         0x21..=0x7e => char::from(*byte),
         _ => '?',

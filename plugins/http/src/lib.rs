@@ -22,11 +22,14 @@ mod head;
 mod label;
 mod limits;
 mod malformed;
+mod pattern;
+mod place;
 mod plugin;
 mod requests;
 mod rules;
 mod session;
 mod template;
+mod values;
 
 pub use plugin::Http;
 pub use session::Connection;

@@ -7,8 +7,9 @@ use plugin_api::{Config, Context, Manifest, Plugin, SessionInfo};
 use crate::config;
 use crate::head::Head;
 use crate::limits::Limits;
-use crate::rules::Rules;
+use crate::rules::{Filter, Rules};
 use crate::session::Connection;
+use crate::values::Values;
 
 /// The plugin with its configuration.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Http {
     pub(crate) limits: Limits,
     /// How long a body waits for the target's `100 Continue`.
     pub(crate) expect_wait: Duration,
+    pub(crate) filter: Filter,
+    pub(crate) values: Values,
     pub(crate) rules: Rules,
     /// The head that is being read, and a label: kept for their memory.
     pub(crate) head: Head,
@@ -34,6 +37,6 @@ impl Plugin for Http {
     }
 
     fn open(&mut self, info: &SessionInfo, _ctx: &mut Context<'_>) -> Connection {
-        Connection::new(info)
+        Connection::new(info, self.values.is_any())
     }
 }

@@ -1,10 +1,14 @@
 //! What the configuration makes of a request's head.
 
+mod filter;
 mod path;
+mod rewrite;
 
 use plugin_api::SessionInfo;
 
+pub(crate) use filter::{Filter, Match, SHARES, Sample, Without};
 pub(crate) use path::{Path, path_of};
+pub(crate) use rewrite::{Part, Rewrite};
 
 use crate::head::Head;
 use crate::template::Template;
@@ -16,6 +20,7 @@ pub(crate) type Names = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) path: Path,
+    pub(crate) rewrite: Vec<Rewrite>,
     pub(crate) rename: Names,
     pub(crate) remove: Vec<Vec<u8>>,
     pub(crate) set: Vec<(Vec<u8>, Template)>,
@@ -29,6 +34,9 @@ impl Rules {
     pub(crate) fn apply(&self, head: &mut Head, session: &SessionInfo) {
         if self.path.is_any() || self.host.is_some() {
             self.path.apply(head, self.host.as_deref());
+        }
+        for rewrite in &self.rewrite {
+            rewrite.apply(head);
         }
         for (old, new) in &self.rename {
             head.rename(old, new);

@@ -1,18 +1,27 @@
 //! Values of headers that say something of the session.
 
+use std::fmt;
+
 use plugin_api::SessionInfo;
 
 /// A text with places for what differs between sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Part {
     Text(Vec<u8>),
     Copy,
     Client,
     ClientPort,
     Origin,
+}
+
+/// Without the text, which may be a secret.
+impl fmt::Debug for Template {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Template").finish_non_exhaustive()
+    }
 }
 
 impl Template {

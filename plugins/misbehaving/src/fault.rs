@@ -12,7 +12,7 @@ use crate::Misbehaving;
 const MIB: usize = 1 << 20;
 
 /// What is sent at once when too much is sent, and written when too much is written.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 32 * 1024;
 
 /// How long a value of a flood of values lives.
 const EXPIRY: Duration = Duration::from_secs(3600);

@@ -10,17 +10,21 @@
 //! - [`tunnel`]: both ends of the tunnel
 //! - [`journal`]: intercept's journal
 //! - [`capture_file`]: capture files of every format
-//! - [`mysql`]: the MySQL plugin, between a client and two servers
 //! - [`plugin_contract`]: what plugins answer, places of settings, transcripts
+//! - [`plugin_http`]: clients, origins and targets of the HTTP plugin
+//! - [`plugin_mysql`]: the MySQL plugin, between a client and two servers
+//! - [`plugin_redis`]: clients and targets of the plugin for Redis
 
 #![forbid(unsafe_code)]
 
 pub mod capture_file;
 pub mod frame;
 pub mod journal;
-pub mod mysql;
 pub mod packet;
 pub mod plugin_contract;
+pub mod plugin_http;
+pub mod plugin_mysql;
+pub mod plugin_redis;
 mod samples;
 pub mod tunnel;
 
@@ -54,14 +58,24 @@ pub const TARGETS: &[Target] = &[
         seeds: capture_file::seeds,
     },
     Target {
-        name: "mysql",
-        run: mysql::run,
-        seeds: mysql::seeds,
+        name: "plugin_mysql",
+        run: plugin_mysql::run,
+        seeds: plugin_mysql::seeds,
     },
     Target {
         name: "plugin_contract",
         run: plugin_contract::run,
         seeds: plugin_contract::seeds,
+    },
+    Target {
+        name: "plugin_http",
+        run: plugin_http::run,
+        seeds: plugin_http::seeds,
+    },
+    Target {
+        name: "plugin_redis",
+        run: plugin_redis::run,
+        seeds: plugin_redis::seeds,
     },
 ];
 

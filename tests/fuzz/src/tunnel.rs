@@ -199,6 +199,7 @@ fn client(now: Instant) -> TunnelClient {
             shard: 0,
             name: "fuzz".to_owned(),
         },
+        required: Features::NONE,
         backoff: Backoff::default(),
     };
     let mut client = TunnelClient::new(config, now);

@@ -35,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "tcpcopy-host",
             "tcpcopy-net",
             "tcpcopy-packet",
+            "tcpcopy-plugin-api",
         ],
     ),
     (
@@ -58,7 +59,9 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "tcpcopy-net",
             "tcpcopy-packet",
             "tcpcopy-plugin-api",
+            "tcpcopy-plugin-http",
             "tcpcopy-plugin-mysql",
+            "tcpcopy-plugin-redis",
         ],
     ),
 ];

@@ -1,10 +1,15 @@
 //! What a plugin tells the gate: which exchanges are open, and what is held.
 
+use std::collections::VecDeque;
+
 use super::{Gate, StreamEnd};
 use crate::time::Instant;
 
+/// An idle session keeps room for this many open exchanges.
+const KEPT: usize = 16;
+
 /// How far what a plugin says replaces what TCP shows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     /// The plugin marks where answers end.
     ends_are_marked: bool,
@@ -14,6 +19,11 @@ pub(super) struct Marks {
     open: u32,
     /// The first so many that are not released have ended already: no answer is to come.
     ended_early: u32,
+    /// When the first byte of each of these left, as far as it has.
+    left_at: VecDeque<Instant>,
+    /// Exchanges that are still to leave and are none of the open ones: they were released before
+    /// the first mark.
+    unmarked: usize,
     held: Option<Held>,
 }
 
@@ -23,6 +33,20 @@ struct Held {
     from: u64,
     /// Since when anything has waited for its end.
     since: Option<Instant>,
+}
+
+/// What became of the end of the oldest exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndOfOldest {
+    /// There is no such exchange.
+    Stray,
+    /// It had not left yet.
+    Early,
+    /// It had.
+    Open {
+        /// When its first byte did, if it has got further than this side.
+        left_at: Option<Instant>,
+    },
 }
 
 impl Marks {
@@ -58,16 +82,30 @@ impl Marks {
         self.ended_early = self.ended_early.min(count);
     }
 
-    fn forget_released(&mut self, count: usize) {
+    /// A byte of the next exchange has left.
+    pub(super) fn note_departed(&mut self, now: Instant) {
+        if self.unmarked > 0 {
+            self.unmarked -= 1;
+        } else if self.left_at.len() < self.open as usize {
+            self.left_at.push_back(now);
+        }
+    }
+
+    /// The newest of the open ones are no more.
+    fn forget_newest(&mut self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.open = self.open.saturating_sub(count);
+        self.left_at.truncate(self.open as usize);
     }
 }
 
 impl Gate {
     /// From the next exchange on, a plugin tells where answers end.
     pub(crate) fn expect_marked_ends(&mut self) {
-        self.marks.ends_are_marked = true;
+        if !self.marks.ends_are_marked {
+            self.marks.ends_are_marked = true;
+            self.marks.unmarked = self.released.saturating_sub(self.departed);
+        }
     }
 
     /// Nobody tells any more where answers end, and nothing is held.
@@ -77,19 +115,22 @@ impl Gate {
     }
 
     /// The oldest exchange that is open has ended: its answer has, or, of one that has not left,
-    /// there will be none. `None` where there is no such exchange, else whether it had left.
-    pub(crate) fn end_oldest(&mut self) -> Option<bool> {
-        let had_left = self.marks.open > 0;
-        if had_left {
-            self.marks.forget_released(1);
-        } else {
+    /// there will be none.
+    pub(crate) fn end_oldest(&mut self) -> EndOfOldest {
+        if self.marks.open == 0 {
             let waiting = self.exchanges.len() - self.released;
             if self.marks.ended_early as usize >= waiting {
-                return None;
+                return EndOfOldest::Stray;
             }
             self.marks.ended_early += 1;
+            return EndOfOldest::Early;
         }
-        Some(had_left)
+        self.marks.open -= 1;
+        let left_at = self.marks.left_at.pop_front();
+        if self.marks.left_at.is_empty() && self.marks.left_at.capacity() > KEPT {
+            self.marks.left_at = VecDeque::new();
+        }
+        EndOfOldest::Open { left_at }
     }
 
     /// Holds back what follows this offset, unless something is held already.
@@ -164,7 +205,7 @@ impl Gate {
         let first = (self.exchanges).partition_point(|exchange| exchange.start < offset);
         let count = self.exchanges.len() - first;
         let released = self.released.saturating_sub(first).min(count);
-        self.marks.forget_released(released);
+        self.marks.forget_newest(released);
         self.exchanges.truncate(first);
         self.keep_first(first);
         count as u64

@@ -195,6 +195,8 @@ counters! {
         out_of_memory,
         /// calls that sent more than is allowed
         over_output_limit,
+        /// sessions not begun because the plugin had as many as it may have
+        over_session_limit,
         /// calls not made because the plugin has failed too often
         switched_off,
         /// bytes that plugins sent to the target

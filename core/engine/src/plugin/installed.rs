@@ -1,5 +1,7 @@
 //! The plugins of an engine, with what calling them takes.
 
+use std::time::Duration;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -64,6 +66,11 @@ impl Installed {
 
     pub(crate) fn close(&mut self, session: SessionId) {
         self.plugins.close(session);
+    }
+
+    /// What became of the ends of exchanges that the last call asked for.
+    pub(crate) fn exchange_ended(&mut self, session: SessionId, took: Option<Duration>) {
+        self.plugins.exchange_ended(session, took);
     }
 
     /// The next session that is to be woken.

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::intake::Intake;
 use super::past::{Beginning, Past};
 use super::{Context, Session};
-use crate::gate::Exchange;
+use crate::gate::{EndOfOldest, Exchange};
 use crate::ledger::{DropReason, Ledger, PluginCounters};
 use crate::output::SessionId;
 use crate::plugin::{Action, Actions, Direction, Event, Failure, Installed, Needs};
@@ -16,6 +17,9 @@ use crate::time::Instant;
 
 /// Shortest time that a plugin's timer takes: a plugin that asks for none must not take all of ours.
 const MIN_TIMER: Duration = Duration::from_millis(1);
+
+/// How long the exchanges took that one call has ended; see [`Installed::exchange_ended`].
+type Ended = SmallVec<[Option<Duration>; 4]>;
 
 /// A session's plugin session, and what has come of it.
 #[derive(Debug)]
@@ -111,6 +115,7 @@ fn count_failure(failure: Failure, counters: &mut PluginCounters) {
         Failure::TimedOut => &mut counters.timed_out,
         Failure::OutOfMemory => &mut counters.out_of_memory,
         Failure::OutputLimit => &mut counters.over_output_limit,
+        Failure::SessionLimit => &mut counters.over_session_limit,
         Failure::SwitchedOff => &mut counters.switched_off,
     };
     *counter += 1;
@@ -290,7 +295,21 @@ impl Session {
         let Some(installed) = cx.plugins.as_deref_mut() else {
             return;
         };
-        if self.do_actions(now, is_of_client, installed.actions(), cx.ledger) {
+        let Some(key) = self.plugin.as_ref().map(|plugged| plugged.key) else {
+            return;
+        };
+        let mut ended = Ended::new();
+        let passes = self.do_actions(
+            now,
+            is_of_client,
+            installed.actions(),
+            &mut ended,
+            cx.ledger,
+        );
+        for took in ended {
+            installed.exchange_ended(key, took);
+        }
+        if passes {
             cx.ledger.plugin.passed_through += 1;
             self.unplug(Some(installed));
         }
@@ -302,6 +321,7 @@ impl Session {
         now: Instant,
         is_of_client: bool,
         actions: &Actions,
+        ended: &mut Ended,
         ledger: &mut Ledger,
     ) -> bool {
         let mut in_order = is_of_client;
@@ -315,11 +335,12 @@ impl Session {
                     ledger.plugin.sent_bytes += bytes.len() as u64;
                     self.send(Bytes::copy_from_slice(bytes), in_order, ledger);
                 }
+                Action::InOrder => in_order = true,
                 Action::BeginExchange => {
                     in_order = true;
                     self.begin_marked(now, ledger);
                 }
-                Action::EndExchange { ok } => self.end_marked(ok, ledger),
+                Action::EndExchange { ok } => ended.push(self.end_marked(now, ok, ledger)),
                 Action::Hold => self.gate.hold(self.channel.end()),
                 Action::Release => self.gate.release_hold(),
                 Action::SetTimer(after) => plugged.timer_at = Some(now + after.max(MIN_TIMER)),
@@ -412,15 +433,21 @@ impl Session {
         ledger.requests.capture(1);
     }
 
-    fn end_marked(&mut self, ok: bool, ledger: &mut Ledger) {
-        match self.gate.end_oldest() {
-            Some(had_left) => ledger.answered_requests += u64::from(had_left),
-            None => {
+    /// Returns how long ago the exchange left, if it had.
+    fn end_marked(&mut self, now: Instant, ok: bool, ledger: &mut Ledger) -> Option<Duration> {
+        let left_at = match self.gate.end_oldest() {
+            EndOfOldest::Stray => {
                 ledger.plugin.stray_ends += 1;
-                return;
+                return None;
             }
-        }
+            EndOfOldest::Early => None,
+            EndOfOldest::Open { left_at } => {
+                ledger.answered_requests += 1;
+                left_at
+            }
+        };
         ledger.plugin.bad_answers += u64::from(!ok);
+        left_at.map(|at| now.since(at))
     }
 
     /// The client has ended its stream: the plugin hears of it. Returns how much of the origin's

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tcpcopy_engine::plugin::{Actions, Event, Failure, Needs, Plugins, SessionInfo};
 use tcpcopy_engine::{
@@ -41,6 +42,8 @@ pub(crate) struct Notes {
     pub(crate) wakes: Vec<SessionId>,
     pub(crate) sessions: Vec<SessionId>,
     pub(crate) closed: usize,
+    /// How long the exchanges took that it has ended.
+    pub(crate) took: Vec<Option<Duration>>,
 }
 
 impl fmt::Debug for Scripted {
@@ -107,6 +110,11 @@ impl Plugins for Scripted {
 
     fn close(&mut self, _session: SessionId) {
         self.notes.lock().expect("no test panics holding it").closed += 1;
+    }
+
+    fn exchange_ended(&mut self, _session: SessionId, took: Option<Duration>) {
+        let mut notes = self.notes.lock().expect("no test panics holding it");
+        notes.took.push(took);
     }
 
     fn woken(&mut self) -> Option<SessionId> {

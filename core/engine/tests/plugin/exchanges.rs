@@ -1,5 +1,8 @@
 //! Requests as a plugin marks them, and what the gate makes of that.
 
+use std::time::Duration;
+
+use tcpcopy_engine::plugin::{Actions, Failure};
 use tcpcopy_engine::{Closing, DropReason};
 
 use crate::dialogue::{Asked, Setup};
@@ -21,6 +24,86 @@ fn a_request_waits_for_the_end_of_the_answer_before_and_for_nothing_else() {
     assert_eq!(ledger.requests.delivered, 2);
     assert_eq!(ledger.answered_requests, 2);
     assert_eq!(ledger.bytes.delivered, 6);
+}
+
+#[test]
+fn an_exchange_takes_from_its_departure_to_its_end() {
+    let mut dialogue = Setup::new().marking().established();
+    dialogue.say(0, "one");
+    assert_eq!(dialogue.sent(), "one");
+    dialogue.at_ms(3);
+    dialogue.say(100, "two");
+    assert_eq!(dialogue.sent(), "");
+    dialogue.at_ms(8);
+    dialogue.target(".");
+    assert_eq!(dialogue.sent(), "two");
+    dialogue.at_ms(12);
+    // The last one ends nothing.
+    dialogue.target("..");
+    dialogue.say(0, "three four ");
+    assert_eq!(dialogue.sent(), "three four ");
+    dialogue.acknowledge();
+    dialogue.at_ms(14);
+    dialogue.target(".");
+    dialogue.at_ms(15);
+    dialogue.target(".");
+    let took = std::mem::take(&mut dialogue.notes().took);
+    let expected = [Some(8), Some(4), None, Some(2), Some(3)];
+    assert_eq!(took, expected.map(|ms| ms.map(Duration::from_millis)));
+    assert_eq!(dialogue.ledger().plugin.stray_ends, 1);
+}
+
+#[test]
+fn an_exchange_that_was_under_way_before_the_first_mark_is_none_of_the_marked() {
+    let mut dialogue = Setup::new()
+        .marking()
+        .on("client", |actions, text| {
+            if text == "marked" {
+                actions.begin_exchange();
+            }
+            actions.send(text.as_bytes());
+            Ok(())
+        })
+        .established();
+    dialogue.say(0, "unmarked");
+    // Both leave at once, the second three milliseconds after it was said.
+    dialogue.at_ms(3);
+    dialogue.say(0, "marked");
+    assert_eq!(dialogue.sent(), "unmarkedmarked");
+    dialogue.at_ms(5);
+    dialogue.target(".");
+    let took = std::mem::take(&mut dialogue.notes().took);
+    assert_eq!(took, [Some(Duration::from_millis(2))]);
+}
+
+#[test]
+fn what_is_sent_in_order_waits_behind_what_is_held() {
+    let order = |in_order| {
+        let setup = Setup::new().marking().on("open", |actions, _| {
+            actions.hold();
+            actions.set_timer(Duration::from_millis(1));
+            Ok(())
+        });
+        let rule: fn(&mut Actions, &str) -> Result<(), Failure> = match in_order {
+            true => |actions, _| {
+                actions.in_order();
+                actions.send(b"!");
+                actions.release();
+                Ok(())
+            },
+            false => |actions, _| {
+                actions.send(b"!");
+                actions.release();
+                Ok(())
+            },
+        };
+        let mut dialogue = setup.on("timer", rule).established();
+        dialogue.say(0, "one");
+        assert_eq!(dialogue.sent(), "");
+        dialogue.at_ms(1);
+        dialogue.sent()
+    };
+    assert_eq!([order(false), order(true)], ["!one", "one!"]);
 }
 
 #[test]

@@ -33,16 +33,6 @@ pub enum Directions {
     Both,
 }
 
-impl Directions {
-    /// The ends of a packet at which the origin may stand.
-    fn sides(self) -> &'static [Side] {
-        match self {
-            Self::ToOrigin => &[DESTINATION],
-            Self::Both => &[DESTINATION, SOURCE],
-        }
-    }
-}
-
 /// One end of a packet: its name in pcap-filter words, and where its address and port are.
 struct Side {
     name: &'static str,
@@ -93,23 +83,55 @@ impl Origins {
     }
 }
 
-/// The same in pcap-filter words, for people.
-pub(super) fn expression(origins: &[OriginFilter], directions: Directions) -> String {
-    let Origins { any, named } = Origins::new(origins);
-    let mut terms = Vec::new();
-    for Side { name, .. } in directions.sides() {
-        if !any.is_empty() {
-            terms.push(format!("{name} port ({})", join(&any)));
+/// The ends of a packet at which an origin may stand, each with the origins that may stand there.
+pub(super) struct Sides(Vec<(Side, Origins)>);
+
+impl Sides {
+    /// Packets to `origins`, and those from `answering`.
+    pub(super) fn new(origins: &[OriginFilter], answering: &[OriginFilter]) -> Self {
+        let mut sides = vec![(DESTINATION, Origins::new(origins))];
+        if !answering.is_empty() {
+            sides.push((SOURCE, Origins::new(answering)));
         }
-        terms.extend(named.iter().map(|(ports, addresses)| {
-            format!(
-                "({name} host ({}) and {name} port ({}))",
-                join(addresses),
-                join(ports)
-            )
-        }));
+        Self(sides)
     }
-    format!("tcp and ({})", terms.join(" or "))
+
+    /// In pcap-filter words, for people.
+    pub(super) fn expression(&self) -> String {
+        let mut terms = Vec::new();
+        for (Side { name, .. }, Origins { any, named }) in &self.0 {
+            if !any.is_empty() {
+                terms.push(format!("{name} port ({})", join(any)));
+            }
+            terms.extend(named.iter().map(|(ports, addresses)| {
+                format!(
+                    "({name} host ({}) and {name} port ({}))",
+                    join(addresses),
+                    join(ports)
+                )
+            }));
+        }
+        format!("tcp and ({})", terms.join(" or "))
+    }
+
+    /// The program that runs `then` on these packets and refuses all others.
+    pub(super) fn program(&self, then: &[Instruction]) -> Vec<Instruction> {
+        let mut code = Assembler::default();
+        let [accept, reject] = std::array::from_fn(|_| code.label());
+        find_tcp(&mut code, reject);
+        for (side, origins) in &self.0 {
+            let next_side = code.label();
+            any_address(&mut code, side, &origins.any, accept);
+            named_addresses(&mut code, side, &origins.named, accept, next_side);
+            code.bind(next_side);
+        }
+        code.jump(reject);
+        code.bind(accept);
+        code.append(then);
+        code.bind(reject);
+        code.push(op::RET_K, 0);
+        code.finish()
+    }
 }
 
 fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
@@ -118,30 +140,6 @@ fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
         .map(|item| item.to_string())
         .collect::<Vec<_>>()
         .join(" or ")
-}
-
-/// The program that runs `then` on packets of the origins and refuses all others.
-pub(super) fn program(
-    origins: &[OriginFilter],
-    directions: Directions,
-    then: &[Instruction],
-) -> Vec<Instruction> {
-    let mut code = Assembler::default();
-    let [accept, reject] = std::array::from_fn(|_| code.label());
-    let origins = Origins::new(origins);
-    find_tcp(&mut code, reject);
-    for side in directions.sides() {
-        let next_side = code.label();
-        any_address(&mut code, side, &origins.any, accept);
-        named_addresses(&mut code, side, &origins.named, accept, next_side);
-        code.bind(next_side);
-    }
-    code.jump(reject);
-    code.bind(accept);
-    code.append(then);
-    code.bind(reject);
-    code.push(op::RET_K, 0);
-    code.finish()
 }
 
 /// Leaves the length of the IP header in X; goes on if TCP ports follow it.

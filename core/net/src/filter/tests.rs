@@ -78,6 +78,17 @@ fn both_directions_add_the_answers() {
 }
 
 #[test]
+fn only_those_answers_are_added_that_are_asked_for() {
+    let origins = [origin(None, 80), origin(None, 81)];
+    let filter = CaptureFilter::with_answers(&origins, &origins[1..], None).unwrap();
+    for (port, answers) in [(80, false), (81, true)] {
+        assert!(filter.matches(&packet(TCP, (V4(1), 999), (V4(2), port))));
+        let answer = packet(TCP, (V4(2), port), (V4(1), 999));
+        assert_eq!(filter.matches(&answer), answers, "{port}");
+    }
+}
+
+#[test]
 fn the_users_filter_is_one_more_condition() {
     let filter = compiled(
         &[origin(None, 80), origin(None, 81)],

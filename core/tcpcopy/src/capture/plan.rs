@@ -1,6 +1,5 @@
 //! What the options of a recording mean together.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,17 +8,17 @@ use tcpcopy_engine::Mapping;
 use tcpcopy_net::file::{
     LINK_TYPE_RAW, PcapngEncoder, RecordedInterface, RecordingConfig, Rotation,
 };
-use tcpcopy_net::filter::{CaptureFilter, Directions, OriginFilter};
-use tcpcopy_net::interfaces::{interfaces, local_addresses};
-use tcpcopy_net::ring::{CaptureRing, PacketKind, RingConfig};
-use tcpcopy_packet::{Endpoint, Segment};
+use tcpcopy_net::filter::{CaptureFilter, OriginFilter};
+use tcpcopy_net::interfaces::interfaces;
+use tcpcopy_net::ring::{CaptureRing, RingConfig};
+use tcpcopy_packet::Endpoint;
 
 use super::{CaptureError, CaptureOptions};
 use crate::error::StartError;
 use crate::host::{Host, Resolve, system_resolver};
 use crate::sources::{self, Sources};
 use crate::start::reason;
-use crate::traffic;
+use crate::traffic::{self, Sides};
 use crate::transfer::{TransferError, parse_origin, parse_transfer};
 
 /// Bytes of a MiB.
@@ -59,26 +58,19 @@ impl Plan {
     pub(super) fn new(options: CaptureOptions) -> Result<Self, CaptureError> {
         let rotation = rotation(&options)?;
         let wanted = Wanted::new(&options.transfer, &system_resolver)?;
-        let directions = if options.both {
-            Directions::Both
-        } else {
-            Directions::ToOrigin
+        let answering = match options.both {
+            true => wanted.origins.as_slice(),
+            false => &[],
         };
-        let filter = |directions| {
-            let user_filter = options.filter.as_deref();
-            traffic::filter(&wanted.origins, &wanted.mappings, user_filter, directions)
-        };
+        let user_filter = options.filter.as_deref();
+        let filter = traffic::filter(&wanted.origins, &wanted.mappings, user_filter, answering)?;
         let devices = devices(&options.device)?;
         if options.promiscuous && devices.is_empty() {
             return Err(StartError::PromiscuousOnAny.into());
         }
-        let sides = options.both.then(|| {
-            let local = local_addresses().map_err(look_failed)?;
-            let to_origin = filter(Directions::ToOrigin)?;
-            Ok::<_, StartError>(Sides { to_origin, local })
-        });
+        let sides = options.both.then(|| Sides::new(&wanted.origins));
         Ok(Self {
-            filter: filter(directions)?,
+            filter,
             devices,
             user: options.user.clone(),
             sides: sides.transpose()?,
@@ -146,33 +138,6 @@ impl Plan {
                 header,
             }),
         }
-    }
-}
-
-/// Tells the two directions apart, and leaves out the connections of which this host is the client:
-/// when what is sent is captured as well, they look like those of an origin.
-#[derive(Debug)]
-pub(super) struct Sides {
-    to_origin: CaptureFilter,
-    local: BTreeSet<IpAddr>,
-}
-
-impl Sides {
-    /// Whether a packet belongs to a client of the origin.
-    pub(super) fn is_wanted(&self, packet: &[u8], kind: PacketKind) -> bool {
-        let Ok(segment) = Segment::parse(packet) else {
-            return true;
-        };
-        let is_local = |endpoint: Endpoint| {
-            endpoint.address.is_loopback() || self.local.contains(&endpoint.address)
-        };
-        let (source, destination) = (segment.tuple.source, segment.tuple.destination);
-        let (client, origin, seen_as_client) = if self.to_origin.matches(packet) {
-            (source, destination, kind == PacketKind::Outgoing)
-        } else {
-            (destination, source, kind != PacketKind::Outgoing)
-        };
-        !(seen_as_client && is_local(client) && !is_local(origin))
     }
 }
 
@@ -287,8 +252,6 @@ fn look_failed(error: tcpcopy_net::NetError) -> StartError {
 
 #[cfg(test)]
 mod tests {
-    use tcpcopy_packet::{FourTuple, SegmentBuilder};
-
     use super::*;
 
     fn wanted(items: &[&str]) -> Result<Wanted, String> {
@@ -342,36 +305,5 @@ mod tests {
         ] {
             assert_eq!(wanted(&[item]).unwrap_err(), expected);
         }
-    }
-
-    #[test]
-    fn connections_of_which_this_host_is_the_client_are_left_out() {
-        let origins = [OriginFilter {
-            address: None,
-            port: 80,
-        }];
-        let to_origin = CaptureFilter::for_origins(&origins, Directions::ToOrigin, None).unwrap();
-        let local = BTreeSet::from(["10.0.0.1".parse().unwrap()]);
-        let sides = Sides { to_origin, local };
-        let is_wanted = |source: &str, destination: &str, kind| {
-            let endpoint = |text: &str| text.parse::<std::net::SocketAddr>().unwrap().into();
-            let tuple = FourTuple::new(endpoint(source), endpoint(destination));
-            let mut packet = Vec::new();
-            SegmentBuilder::new(tuple)
-                .write(std::iter::empty(), &mut packet)
-                .unwrap();
-            sides.is_wanted(&packet, kind)
-        };
-        let (here, here_as_client) = ("10.0.0.1:80", "10.0.0.1:5000");
-        let (client, elsewhere) = ("192.0.2.1:5000", "192.0.2.9:80");
-        let (to, from) = (PacketKind::ToHost, PacketKind::Outgoing);
-        assert!(is_wanted(client, here, to));
-        assert!(is_wanted(here, client, from));
-        assert!(!is_wanted(here_as_client, elsewhere, from));
-        assert!(!is_wanted(elsewhere, here_as_client, to));
-        // Within the host, and others' on a mirror port.
-        assert!(is_wanted(here_as_client, here, to) && is_wanted(here, here_as_client, to));
-        assert!(is_wanted(client, elsewhere, PacketKind::ToOtherHost));
-        assert!(is_wanted(elsewhere, client, PacketKind::ToOtherHost));
     }
 }

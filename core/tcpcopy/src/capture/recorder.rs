@@ -9,13 +9,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tcpcopy_net::file::{PcapngEncoder, Recording, RecordingError};
 use tcpcopy_net::ring::CaptureRing;
 
-use super::plan::{Plan, Sides};
+use super::plan::Plan;
 use super::summary::{Counters, Summary};
 use super::writer::{BATCH_BYTES, Batch, Handed, Writer};
 use crate::devices::look_at_devices;
 use crate::error::StartError;
 use crate::logging::LogSink;
 use crate::signals::{Request, Signals};
+use crate::traffic::Sides;
 
 /// The longest that a packet waits for others before it is written.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);

@@ -389,3 +389,27 @@ fn options_without_effect_are_told() {
     );
     assert_eq!(unused("-x 80-10.0.0.9:80 -i - -a 10"), [""; 0]);
 }
+
+#[test]
+fn plugins_are_for_ports_that_there_are() {
+    let line = |plugins: &str| configure(&format!("tcpcopy -x 80-10.0.0.9:8080 {plugins}"));
+    let config = line("--plugin a.so --plugin b.wasm@80 --set a.k=v --plugin-memory-mb 16");
+    let plugins = config.expect("plugins").plugins;
+    let named: Vec<_> = plugins.plugin.iter().map(|it| it.port).collect();
+    assert_eq!(named, [None, Some(80)]);
+    assert_eq!(plugins.limits.limits().memory_bytes, 16 << 20);
+    for (plugins, message) in [
+        (
+            "--plugin a.so@8080",
+            "--plugin a.so@8080: no origin of -x has the port 8080",
+        ),
+        (
+            "--set a.k=v",
+            "--plugin-config and --set tell plugins something, and there is no --plugin",
+        ),
+    ] {
+        let error = line(plugins).expect_err(plugins);
+        assert_eq!(error.to_string(), message);
+        assert!(error.hint().is_some());
+    }
+}

@@ -13,7 +13,7 @@ use tcpcopy_packet::{FourTuple, Segment};
 use super::capture_error;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::start::{filter, origins};
+use crate::start::{origins, wanted};
 
 /// Bytes of each ring: a few packets are enough.
 const RING_BYTES: usize = 1 << 20;
@@ -39,7 +39,7 @@ pub(super) fn look(
     wait: Duration,
     report: &mut Report,
 ) -> Result<Vec<FourTuple>, StartError> {
-    let wanted = filter(config)?;
+    let wanted = wanted(config, |_| false)?.filter;
     let expression = wanted.expression().to_owned();
     let mut narrow = Vec::new();
     let named = devices.iter().cloned().map(Some);

@@ -25,6 +25,7 @@ fn report_of(lanes: Vec<Figures>) -> Report {
     let run = Run {
         outcome: Outcome::Stopped,
         targets: ["10.0.0.8:80", "10.0.0.9:80"].map(str::to_owned).to_vec(),
+        plugins: Vec::new(),
         shards: 1,
         wall_s: 12.34,
     };

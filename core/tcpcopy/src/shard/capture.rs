@@ -7,20 +7,24 @@ use tcpcopy_packet::{PacketError, Segment, TcpFlags};
 
 use super::lane::Lane;
 use crate::devices::look_at_devices;
+use crate::traffic::Sides;
 
 /// The rings of a shard, one for each device.
 #[derive(Debug)]
 pub(super) struct CaptureSource {
     rings: Vec<CaptureRing>,
+    /// Says what is left out where both directions are captured.
+    sides: Option<Sides>,
     /// Drops already told to the engine.
     told_drops: u64,
     log_gate: LogGate,
 }
 
 impl CaptureSource {
-    pub(super) fn new(rings: Vec<CaptureRing>) -> Self {
+    pub(super) fn new(rings: Vec<CaptureRing>, sides: Option<Sides>) -> Self {
         Self {
             rings,
+            sides,
             told_drops: 0,
             log_gate: LogGate::default(),
         }
@@ -42,6 +46,10 @@ impl CaptureSource {
             {
                 left -= 1;
                 for packet in &block {
+                    let sides = self.sides.as_ref();
+                    if sides.is_some_and(|sides| !sides.is_wanted(packet.packet, packet.kind)) {
+                        continue;
+                    }
                     hear_packet(lanes, time, packet.packet);
                 }
             }

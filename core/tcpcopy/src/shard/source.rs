@@ -11,12 +11,19 @@ use super::files::FileSource;
 use super::lane::{Lane, Next};
 use crate::player::Player;
 use crate::statistics::PlayFigures;
+use crate::traffic::Sides;
 
 /// What a shard is given to read.
 #[derive(Debug)]
 pub enum SourceParts {
-    /// Capture rings, one for each device.
-    Devices(Vec<tcpcopy_net::ring::CaptureRing>),
+    /// Devices.
+    Devices {
+        /// Capture rings, one for each device.
+        rings: Vec<tcpcopy_net::ring::CaptureRing>,
+        /// Where the origins' answers are captured as well: tells them from what this host does as
+        /// a client itself.
+        sides: Option<Sides>,
+    },
     /// Capture files.
     Files {
         /// What plays them.
@@ -35,7 +42,9 @@ pub(super) enum Source {
 impl Source {
     pub(super) fn new(parts: SourceParts) -> Self {
         match parts {
-            SourceParts::Devices(rings) => Self::Devices(CaptureSource::new(rings)),
+            SourceParts::Devices { rings, sides } => {
+                Self::Devices(CaptureSource::new(rings, sides))
+            }
             SourceParts::Files {
                 player,
                 memory_budget_bytes,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use intercept_lib::tunnel::Security;
+use intercept_lib::tunnel::{Features, Security};
 use tcpcopy_engine::{Mapping, SOCKET_HOP_LIMIT, Upstream};
 use tcpcopy_net::descriptors;
 use tcpcopy_net::interfaces::local_addresses;
@@ -18,6 +18,7 @@ use crate::config::{Config, Lane};
 use crate::error::StartError;
 use crate::host::system_resolver;
 use crate::key_file;
+use crate::plugin::Plugins;
 use crate::resolver::{NamedTarget, Targets};
 use crate::shard::UpstreamParts;
 use crate::sources::Sources;
@@ -28,7 +29,10 @@ use crate::tunnel::{Identity, Tunnel};
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way out of every lane of every shard.
-pub(super) fn open(config: &Config) -> Result<Vec<Vec<UpstreamParts>>, StartError> {
+pub(super) fn open(
+    config: &Config,
+    plugins: &Plugins,
+) -> Result<Vec<Vec<UpstreamParts>>, StartError> {
     if config.engine.upstream == Upstream::Socket {
         raise_descriptor_limit();
     }
@@ -44,6 +48,10 @@ pub(super) fn open(config: &Config) -> Result<Vec<Vec<UpstreamParts>>, StartErro
                 instance,
                 shard: u16::try_from(number).expect("at most 64 shards and 8 lanes"),
                 security: security.clone(),
+                features: match plugins.want_replies(index) {
+                    true => Features::PAYLOAD,
+                    false => Features::NONE,
+                },
             };
             of_lanes.push(match config.engine.upstream {
                 Upstream::Raw => UpstreamParts::Raw {

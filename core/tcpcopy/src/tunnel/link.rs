@@ -67,6 +67,7 @@ impl Link {
     ) -> Self {
         let config = ClientConfig {
             security,
+            required: hello.features,
             hello,
             backoff: Backoff::default(),
         };

@@ -20,6 +20,8 @@ struct Server {
     unregistered: Vec<u64>,
     byes: usize,
     confirms: bool,
+    /// What it can do.
+    features: Features,
 }
 
 impl Server {
@@ -34,6 +36,7 @@ impl Server {
             unregistered,
             byes: 0,
             confirms,
+            features: Features::KNOWN,
         }
     }
 
@@ -59,7 +62,9 @@ impl Server {
             }
             while let Some(event) = link.poll_event() {
                 match event {
-                    ServerEvent::Hello(hello) => link.accept(hello.features),
+                    ServerEvent::Hello(hello) => {
+                        link.accept(hello.features.intersection(self.features));
+                    }
                     ServerEvent::Register(registration) => {
                         self.registered.push((index, registration.session));
                         if self.confirms {
@@ -87,11 +92,16 @@ impl Server {
 }
 
 fn tunnel(servers: &[&Server], per_intercept: usize) -> Tunnel {
+    tunnel_with(servers, per_intercept, Features::NONE)
+}
+
+fn tunnel_with(servers: &[&Server], per_intercept: usize, features: Features) -> Tunnel {
     let intercepts: Vec<Intercept> = servers.iter().map(|server| server.intercept()).collect();
     let identity = Identity {
         instance: 1,
         shard: 0,
         security: Security::Insecure,
+        features,
     };
     Tunnel::new(&intercepts, per_intercept, &identity, Instant::now())
 }
@@ -341,6 +351,27 @@ fn an_intercept_that_is_not_there_is_named_with_the_reason() {
 }
 
 #[test]
+fn an_intercept_that_lacks_what_is_needed_is_named() {
+    let mut old = Server::new(true);
+    old.features = Features::DIAGNOSIS;
+    let name = old.intercept().name;
+    let mut asking = tunnel_with(&[&old], 1, Features::PAYLOAD);
+    let is_known =
+        |tunnel: &Tunnel, _: &[&mut Server], _: &[String]| tunnel.router.peers[0].is_outdated;
+    let heard = run(&mut asking, &mut [&mut old], is_known);
+    assert_eq!(heard, [""; 0], "it never counts as up");
+    let error = asking.connect(PATIENCE).unwrap_err();
+    assert!(
+        matches!(&error, StartError::InterceptOutdated(it) if *it == name),
+        "{error}"
+    );
+
+    let mut able = Server::new(true);
+    let mut asking = tunnel_with(&[&able], 1, Features::PAYLOAD);
+    assert_eq!(up(&mut asking, &mut [&mut able]), ["Up"]);
+}
+
+#[test]
 fn the_next_address_of_a_name_is_tried() {
     let mut server = Server::new(true);
     let there = server.listener.local_addr().unwrap();
@@ -353,6 +384,7 @@ fn the_next_address_of_a_name_is_tried() {
         instance: 1,
         shard: 0,
         security: Security::Insecure,
+        features: Features::NONE,
     };
     let intercepts = [Intercept {
         name: "name".into(),

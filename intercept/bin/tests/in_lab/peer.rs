@@ -65,6 +65,7 @@ impl Peer {
         let config = ClientConfig {
             security,
             hello,
+            required: Features::NONE,
             backoff: Backoff::default(),
         };
         let mut client = TunnelClient::new(config, now);

@@ -43,6 +43,8 @@ pub struct ClientConfig {
     pub security: Security,
     /// What to say in the hello.
     pub hello: Hello,
+    /// Those of the hello's features without which the link is of no use.
+    pub required: Features,
     /// When to try again.
     pub backoff: Backoff,
 }
@@ -110,6 +112,9 @@ pub enum DownReason {
         /// The reason, for people.
         text: String,
     },
+    /// The server does not know a feature that is required, being of an older version.
+    #[error("this intercept is too old: it does not know what it was asked for")]
+    Outdated,
     /// The two ends can't understand each other.
     #[error("{0}")]
     Channel(#[from] ChannelError),
@@ -401,6 +406,9 @@ impl TunnelClient {
         match kind {
             kind::HELLO_ACK if !self.is_up() => {
                 let features = Features::from_bits(reader.u32().map_err(ChannelError::from)?);
+                if !features.contains(self.config.required) {
+                    return Err(DownReason::Outdated);
+                }
                 let (ping_at, silent_at) = (self.last_heard + HEARTBEAT, self.last_heard + SILENCE);
                 self.phase = Phase::Up { ping_at, silent_at };
                 self.backoff = self.config.backoff.first;

@@ -87,6 +87,7 @@ impl Pair {
         let config = ClientConfig {
             security: client,
             hello,
+            required: Features::NONE,
             backoff: Backoff::default(),
         };
         let mut pair = Self {

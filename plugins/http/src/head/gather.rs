@@ -8,8 +8,6 @@ use crate::malformed::Malformed;
 #[derive(Debug, Default)]
 pub(crate) struct Gathering {
     bytes: Vec<u8>,
-    /// How many there were when they were last read in vain.
-    tried: usize,
 }
 
 impl Gathering {
@@ -20,14 +18,13 @@ impl Gathering {
 
     /// Begins with these bytes.
     pub(crate) fn begin(&mut self, bytes: &[u8]) {
-        self.clear();
+        self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Forgets what has come.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.tried = 0;
     }
 
     /// Goes on with the bytes that follow, and takes from them what belongs to the head. True when
@@ -49,31 +46,27 @@ impl Gathering {
             if bytes.is_empty() {
                 return Ok(false);
             }
-            if let Some(length) = head.read(message, bytes, limits)? {
-                *bytes = &bytes[length..];
-                return Ok(true);
+            match head.read(message, bytes, limits) {
+                Ok(Some(length)) => {
+                    *bytes = &bytes[length..];
+                    return Ok(true);
+                }
+                Err(Malformed::HeadTooLarge) => return Err(Malformed::HeadTooLarge),
+                // Told when it is complete, wherever it is cut.
+                Ok(None) | Err(_) => {}
             }
         }
         let is_complete = self.take_lines(bytes);
-        // What is wrong shows early, and yet nothing is read more often than twice.
-        if !is_complete && self.bytes.len() < self.tried * 2 {
-            return match self.bytes.len() > limits.head_bytes {
-                true => Err(Malformed::HeadTooLarge),
-                false => Ok(false),
-            };
+        if self.bytes.len() > limits.head_bytes {
+            return Err(Malformed::HeadTooLarge);
+        }
+        if !is_complete && may_begin(message, &self.bytes) {
+            return Ok(false);
         }
         let read = head.read(message, &self.bytes, limits)?;
-        self.tried = self.bytes.len();
-        match (read, is_complete) {
-            (Some(_), _) => {
-                // A head is small; what a large one needed is given back.
-                self.bytes = Vec::new();
-                self.tried = 0;
-                Ok(true)
-            }
-            (None, true) => Err(Malformed::BadHead),
-            (None, false) => Ok(false),
-        }
+        // A head is small; what a large one needed is given back.
+        self.bytes = Vec::new();
+        read.map(|_| true).ok_or(Malformed::BadHead)
     }
 
     /// Takes bytes up to an empty line. True when there is one.
@@ -89,5 +82,16 @@ impl Gathering {
         self.bytes.extend_from_slice(bytes);
         *bytes = &[];
         false
+    }
+}
+
+/// Whether a head may begin so: what is of another protocol shows at once.
+fn may_begin(message: Message, bytes: &[u8]) -> bool {
+    match message {
+        Message::Request => bytes.first().is_none_or(u8::is_ascii_graphic),
+        Message::Answer => bytes
+            .iter()
+            .zip(b"HTTP/1.")
+            .all(|(one, other)| one == other),
     }
 }

@@ -56,7 +56,7 @@ fn strip<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Scheme with authority, and path with query; the path is empty for `*` and for a CONNECT.
-fn split(target: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split(target: &[u8]) -> (&[u8], &[u8]) {
     if target.starts_with(b"/") {
         return (&[], target);
     }

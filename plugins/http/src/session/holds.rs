@@ -13,6 +13,8 @@ pub(super) enum Reason {
     Closing,
     /// The plugin keeps something itself, and the end of the stream must not overtake that.
     Kept,
+    /// The same of what may be another protocol.
+    Switch,
 }
 
 /// All reasons, and the one hold that tcpcopy knows.
@@ -22,6 +24,7 @@ pub(super) struct Holds {
     expected: Option<u64>,
     is_closing: bool,
     keeps: bool,
+    may_switch: bool,
     is_holding: bool,
     /// By the plugin's clock.
     expect_until: Option<Duration>,
@@ -45,21 +48,43 @@ impl Holds {
 
     /// A reason begins or ends.
     pub(super) fn set(&mut self, reason: Reason, is_on: bool, ctx: &mut Context<'_>) {
-        match reason {
-            Reason::Expect => (self.expected, self.expect_until) = (None, None),
-            Reason::Closing => (self.is_closing, self.close_until) = (is_on, None),
-            Reason::Kept => self.keeps = is_on,
+        let was_on = match reason {
+            Reason::Expect => {
+                self.expect_until = None;
+                self.expected.take().is_some()
+            }
+            Reason::Closing => {
+                self.close_until = None;
+                std::mem::replace(&mut self.is_closing, is_on)
+            }
+            Reason::Kept => std::mem::replace(&mut self.keeps, is_on),
+            Reason::Switch => std::mem::replace(&mut self.may_switch, is_on),
+        };
+        if !is_on && was_on {
+            self.open(ctx);
         }
-        if is_on {
-            return self.hold(ctx);
-        }
-        // A held body stays where it is held.
-        if self.is_holding && self.expected.is_none() {
+        self.settle(ctx);
+    }
+
+    /// What was kept is about to be sent; [`settle`](Self::settle) follows that.
+    pub(super) fn let_go(&mut self, ctx: &mut Context<'_>) {
+        self.keeps = false;
+        self.open(ctx);
+    }
+
+    fn open(&mut self, ctx: &mut Context<'_>) {
+        // These two hold what is behind the place where they began.
+        let is_fixed = self.expected.is_some() || self.is_closing;
+        if self.is_holding && !is_fixed {
             ctx.release();
             self.is_holding = false;
-            if self.is_closing || self.keeps {
-                self.hold(ctx);
-            }
+        }
+    }
+
+    /// Holds what is to come, where there is a reason.
+    pub(super) fn settle(&mut self, ctx: &mut Context<'_>) {
+        if self.is_closing || self.keeps || self.may_switch {
+            self.hold(ctx);
         }
     }
 
@@ -84,7 +109,7 @@ impl Holds {
         match reason {
             Reason::Expect if self.expect_until.is_none() => self.expect_until = until,
             Reason::Closing => self.close_until = until,
-            Reason::Expect | Reason::Kept => return,
+            Reason::Expect | Reason::Kept | Reason::Switch => return,
         }
         self.arm(ctx);
     }

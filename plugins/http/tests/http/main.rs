@@ -3,4 +3,8 @@
 mod answers;
 mod framing;
 mod headers;
+mod hostile;
 mod play;
+mod readme;
+mod selection;
+mod values;

@@ -64,7 +64,8 @@ impl RawUpstream {
             }
             TunnelEvent::Reply(record) => {
                 let length = record.payload_len.saturating_add(record.tcp.len() as u32);
-                if let Ok(segment) = Segment::parse_tcp(UNNAMED, record.tcp, length) {
+                if let Ok(mut segment) = Segment::parse_tcp(UNNAMED, record.tcp, length) {
+                    segment.payload = record.payload;
                     engine.reply(time, SessionId::from_u64(record.session), &segment);
                 }
             }

@@ -1,10 +1,11 @@
-//! The traffic that no ready-made program makes: bodies whose hashes are written down, and very
-//! many idle connections.
+//! The traffic that no ready-made program makes: bodies whose hashes are written down, very many idle
+//! connections, and a protocol of lines.
 
 #![forbid(unsafe_code)]
 
 mod idle;
 mod journal;
+mod lines;
 mod listen;
 mod noise;
 mod record;
@@ -69,6 +70,27 @@ enum Role {
         #[arg(long, default_value_t = 8)]
         connections: u64,
     },
+    /// A server that answers each line with a line, and writes down what each connection brought.
+    ServeLines {
+        /// The port to listen on.
+        #[arg(long)]
+        port: u16,
+        /// The file that gets one line per connection that has ended.
+        #[arg(long)]
+        journal: PathBuf,
+    },
+    /// A client that asks lines and waits for their answers.
+    AskLines {
+        /// The server.
+        #[arg(long)]
+        server: SocketAddr,
+        /// How many connections to open at once.
+        #[arg(long)]
+        connections: u64,
+        /// How many lines to ask on each.
+        #[arg(long)]
+        lines: u64,
+    },
     /// A server that answers one line per connection and holds the connections.
     Accept {
         /// The port to listen on.
@@ -114,6 +136,12 @@ fn main() -> io::Result<()> {
             max_bytes,
             connections,
         } => upload::run(server, bodies, max_bytes, connections),
+        Role::ServeLines { port, journal } => lines::serve(port, &journal),
+        Role::AskLines {
+            server,
+            connections,
+            lines,
+        } => lines::ask(server, connections, lines),
         Role::Accept {
             port,
             processes,

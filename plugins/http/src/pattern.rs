@@ -1,0 +1,262 @@
+//! Regular expressions over bytes.
+//!
+//! `regex-lite` makes the module 70 kB larger and `regex` 370 to 540 kB, each kB of which costs half a
+//! millisecond at start. It reads text only, so bytes that are no UTF-8 are shown to it as Latin-1,
+//! and it is slow over long texts, so what a pattern begins with is looked for first.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memmem::Finder;
+use regex_lite::Regex;
+
+/// How much of a text a pattern may match behind its beginning.
+const MATCH_BYTES: usize = 8 * 1024;
+
+/// A regular expression.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    regex: Regex,
+    /// What each match begins with; then `regex` is the whole, and matches at a text's beginning.
+    literal: Option<Finder<'static>>,
+}
+
+impl Pattern {
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
+        let compile = |text: &str| Regex::new(text).map_err(|error| error.to_string());
+        let regex = compile(text)?;
+        let literal = leading_literal(text);
+        Ok(match literal.len() {
+            // Too short to be rare.
+            0..3 => Self {
+                regex,
+                literal: None,
+            },
+            _ => Self {
+                regex: compile(&format!("^(?:{text})"))?,
+                literal: Some(Finder::new(&literal).into_owned()),
+            },
+        })
+    }
+
+    /// How many groups it captures.
+    pub(crate) fn groups(&self) -> usize {
+        self.regex.captures_len() - 1
+    }
+
+    /// Whether a replacement speaks of groups that there are.
+    ///
+    /// # Errors
+    /// The first that is none, in words.
+    pub(crate) fn check_groups(&self, with: &str) -> Result<(), String> {
+        let plain = with.replace("$$", "");
+        for reference in plain.split('$').skip(1) {
+            let name = match reference.strip_prefix('{') {
+                Some(braced) => braced.split('}').next().unwrap_or_default(),
+                None => {
+                    let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_';
+                    reference
+                        .split(|it| !is_name(it))
+                        .next()
+                        .unwrap_or_default()
+                }
+            };
+            let is_number = name.parse().is_ok_and(|it: usize| it <= self.groups());
+            let mut names = self.regex.capture_names().flatten();
+            if !is_number && !names.any(|it| it == name) {
+                return Err(format!(
+                    "`{name}` is no group of the pattern; ${{1}} may be followed by letters"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_match(&self, bytes: &[u8]) -> bool {
+        let found = self.find(bytes, |text| self.regex.find(text).map(|_| 0..0));
+        found.is_some()
+    }
+
+    /// Where the first group matches first.
+    pub(crate) fn first_group(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        let group = |text: &str| Some(self.regex.captures(text)?.get(1)?.range());
+        self.find(bytes, group)
+    }
+
+    /// Replaces the matches; `None` where there is none. `$1` stands for a group.
+    pub(crate) fn replace(&self, bytes: &[u8], with: &str) -> Option<Vec<u8>> {
+        let text = text_of(bytes);
+        let is_latin = text.len() != bytes.len();
+        let with = match is_latin {
+            true => latin(with.as_bytes()),
+            false => with.to_owned(),
+        };
+        let new = match &self.literal {
+            None => self.regex.replace_all(&text, with.as_str()),
+            Some(finder) => self.replace_literal(&text, &with, finder)?,
+        };
+        let Cow::Owned(new) = new else {
+            return None;
+        };
+        Some(match is_latin {
+            true => new.chars().map(|it| it as u32 as u8).collect(),
+            false => new.into_bytes(),
+        })
+    }
+
+    /// The same where each match begins with a literal.
+    fn replace_literal<'t>(
+        &self,
+        text: &'t str,
+        with: &str,
+        finder: &Finder<'_>,
+    ) -> Option<Cow<'t, str>> {
+        let (mut new, mut rest, mut from) = (String::new(), text, 0);
+        while let Some(at) = finder.find(&rest.as_bytes()[from..]) {
+            let at = from + at;
+            match self.regex.captures(rest.get(at..)?) {
+                Some(groups) => {
+                    let end = groups.get(0).map_or(0, |whole| whole.end());
+                    new.push_str(&rest[..at]);
+                    groups.expand(with, &mut new);
+                    (rest, from) = (&rest[at + end..], 0);
+                }
+                None => from = at + finder.needle().len(),
+            }
+        }
+        let is_any = rest.len() != text.len();
+        new.push_str(rest);
+        is_any.then_some(Cow::Owned(new))
+    }
+
+    /// Looks at the places where a match may begin for a range of the text there.
+    fn find(
+        &self,
+        bytes: &[u8],
+        look: impl Fn(&str) -> Option<Range<usize>>,
+    ) -> Option<Range<usize>> {
+        let look_from = |at: usize, end: usize| {
+            let shown = &bytes[at..end];
+            let text = text_of(shown);
+            let range = look(&text)?;
+            let place = |place: usize| match text.len() == shown.len() {
+                true => at + place,
+                // Each byte is a letter there.
+                false => at + text[..place].chars().count(),
+            };
+            Some(place(range.start)..place(range.end))
+        };
+        let Some(finder) = &self.literal else {
+            return look_from(0, bytes.len());
+        };
+        let mut places = finder.find_iter(bytes);
+        places.find_map(|at| look_from(at, bytes.len().min(at + MATCH_BYTES)))
+    }
+}
+
+/// Bytes as text: each as a character where they are no UTF-8.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(latin(bytes)),
+    }
+}
+
+fn latin(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// What each match of a pattern begins with, as far as that shows at once; at most so much.
+fn leading_literal(pattern: &str) -> Vec<u8> {
+    // One alternative might begin with something else.
+    if pattern.contains('|') {
+        return Vec::new();
+    }
+    let mut literal = Vec::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(next) = chars.next() {
+        let plain = match next {
+            '\\' => match chars.next() {
+                // Escapes of letters and digits are classes and the like.
+                Some(escaped) if escaped.is_ascii_punctuation() => escaped,
+                _ => break,
+            },
+            '.' | '^' | '$' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' => break,
+            plain => plain,
+        };
+        // What may be missing or come again is not literal.
+        if matches!(chars.peek(), Some('?' | '*' | '+' | '{')) {
+            break;
+        }
+        literal.extend_from_slice(plain.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::new(text).expect("a pattern")
+    }
+
+    #[test]
+    fn what_a_match_begins_with_is_found() {
+        let of = |text: &str| String::from_utf8(leading_literal(text)).expect("text");
+        assert_eq!(
+            of(r#"name="csrf" value="([^"]+)""#),
+            r#"name="csrf" value=""#
+        );
+        assert_eq!(of(r"a\.b+c"), "a.");
+        assert_eq!(of(r"abc?d"), "ab");
+        assert_eq!(of(r"abc{2}"), "ab");
+        assert_eq!(of(r"ab\dc"), "ab");
+        assert_eq!(of("^/login"), "");
+        assert_eq!(of("abc|def"), "");
+    }
+
+    #[test]
+    fn groups_are_found_in_any_bytes() {
+        for text in [r#"token="([^"]+)""#, r#"(?:token)="([^"]+)""#] {
+            let pattern = pattern(text);
+            let find = |bytes: &[u8]| pattern.first_group(bytes).map(|it| bytes[it].to_vec());
+            let found = find(b"\xff\xe9 token=\"\" token=\"ab\xe9c\" token=\"d\"");
+            assert_eq!(found.as_deref(), Some(&b"ab\xe9c"[..]));
+            assert_eq!(find("é token=\"é\"".as_bytes()), Some("é".into()));
+            assert_eq!(find(b"token=\""), None);
+        }
+    }
+
+    #[test]
+    fn matches_are_replaced_in_any_bytes() {
+        let replaced = |text: &str, bytes: &[u8], with: &str| {
+            let new = pattern(text).replace(bytes, with)?;
+            Some(new.escape_ascii().to_string())
+        };
+        for (text, bytes, with, expected) in [
+            ("^/v1/", &b"/v1/a"[..], "/v2/", Some("/v2/a")),
+            (
+                "host-(\\d)",
+                b"host-1 \xff host-2 host-x",
+                "h$1",
+                Some("h1 \\xff h2 host-x"),
+            ),
+            ("ost-(\\d)", b"host-1", "é$1", Some("h\\xc3\\xa91")),
+            ("(\\d)", b"\xe9 1", "é$1", Some("\\xe9 \\xc3\\xa91")),
+            ("abcd", b"abc", "", None),
+            ("x", b"abc", "", None),
+        ] {
+            assert_eq!(replaced(text, bytes, with).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_explained() {
+        assert!(Pattern::new("(").is_err());
+        assert_eq!(pattern("a(b)(?:c)(d)").groups(), 2);
+        assert!(pattern("(?i)CURL").is_match(b"curl/8"));
+    }
+}

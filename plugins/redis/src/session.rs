@@ -1,0 +1,445 @@
+//! One connection: commands go to the target, and its replies end the exchanges.
+
+mod answers;
+mod introduction;
+mod login;
+mod silence;
+
+use std::borrow::Cow;
+
+use plugin_api::{Context, Direction, Outcome, Session, SessionInfo};
+
+use crate::Redis;
+use crate::command::{self, Command, GATHERED_BYTES, Parsed, Rest};
+use crate::expected::{Expected, ExpectedReplies};
+use crate::kind::{Kind, Title};
+use crate::memory::{self, Agreed};
+use crate::reply::ReplyParser;
+use crate::resync::{self, Found};
+use crate::rewrite;
+use introduction::Introduction;
+use login::{login, user_of};
+use silence::Silence;
+
+/// Why a session can't be replayed.
+type Refusal = Cow<'static, str>;
+
+/// The first bytes of a TLS handshake.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name in what the sessions share.
+    key: Vec<u8>,
+    /// A command that has begun, or what may hold the beginning of one.
+    begun: Vec<u8>,
+    /// There is nothing to be seen in it before it has so many bytes.
+    wanted: usize,
+    /// The command at hand is too long to be gathered.
+    following: Option<Following>,
+    /// Where commands begin is not known.
+    is_lost: bool,
+    /// Some of what the client has said was missed.
+    has_missed: bool,
+    /// Nothing of the client has come yet.
+    is_new: bool,
+    /// What the target has to be told before the client's next command.
+    introduction: Introduction,
+    /// In a transaction: how many answers more than one its `EXEC` has.
+    transaction: Option<u64>,
+    silence: Silence,
+    replies: ReplyParser,
+    expected: ExpectedReplies,
+    /// Who the client's last login is for.
+    logging_in: Option<Vec<u8>>,
+    agreed: Agreed,
+    is_refused: bool,
+}
+
+/// A long command whose bytes are sent as they come, or left out.
+#[derive(Debug)]
+struct Following {
+    rest: Rest,
+    is_sent: bool,
+}
+
+/// What becomes of a command.
+enum Fate {
+    /// It is sent, perhaps in other words, and owes this.
+    Sent(Option<Vec<u8>>, Expected),
+    /// It is left out, and counted under this name.
+    LeftOut(Cow<'static, str>),
+}
+
+impl Connection {
+    pub(crate) fn open(plugin: &mut Redis, info: &SessionInfo, ctx: &mut Context<'_>) -> Self {
+        let key = memory::key(info);
+        let (agreed, introduction) = if info.start_seen {
+            Agreed::forget(&key, ctx);
+            (Agreed::default(), Introduction::of_new(plugin))
+        } else {
+            let agreed = Agreed::recall(&key, ctx).unwrap_or_default();
+            let introduction = Introduction::of_late(plugin, &agreed);
+            (agreed, introduction)
+        };
+        let mut connection = Self {
+            key,
+            begun: Vec::new(),
+            wanted: 0,
+            following: None,
+            is_lost: !info.start_seen,
+            has_missed: !info.start_seen,
+            is_new: true,
+            introduction,
+            transaction: None,
+            silence: Silence::default(),
+            replies: ReplyParser::new(),
+            expected: ExpectedReplies::default(),
+            logging_in: None,
+            agreed,
+            is_refused: false,
+        };
+        // Who joins late has logged in long ago: the connection is ready before its next command.
+        if !info.start_seen {
+            connection.introduce(Kind::Plain, ctx);
+        }
+        connection
+    }
+
+    fn refuse(&mut self, reason: &str, ctx: &mut Context<'_>) {
+        self.is_refused = true;
+        ctx.refuse(reason);
+    }
+
+    /// Bytes of the client.
+    fn hear(
+        &mut self,
+        plugin: &mut Redis,
+        mut bytes: &[u8],
+        ctx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        if std::mem::take(&mut self.is_new) && !self.is_lost && is_encrypted(bytes) {
+            return Err("encrypted".into());
+        }
+        if let Some(following) = &mut self.following {
+            let length = following.rest.follow(bytes).map_err(malformed)?;
+            if following.is_sent {
+                ctx.send(&bytes[..length]);
+            }
+            if following.rest.is_over() {
+                self.following = None;
+            }
+            bytes = &bytes[length..];
+        }
+        if self.begun.is_empty() {
+            let read = self.read(plugin, bytes, ctx)?;
+            self.begun.extend_from_slice(&bytes[read..]);
+            return Ok(());
+        }
+        self.begun.extend_from_slice(bytes);
+        if self.begun.len() < self.wanted {
+            return Ok(());
+        }
+        let mut begun = std::mem::take(&mut self.begun);
+        let read = self.read(plugin, &begun, ctx)?;
+        if read < begun.len() {
+            begun.drain(..read);
+            self.begun = begun;
+        }
+        Ok(())
+    }
+
+    /// Reads commands; answers how many bytes are done with.
+    fn read(
+        &mut self,
+        plugin: &mut Redis,
+        bytes: &[u8],
+        ctx: &mut Context<'_>,
+    ) -> Result<usize, Refusal> {
+        let mut at = 0;
+        if self.is_lost {
+            at = self.find_command(plugin, bytes, ctx);
+            if self.is_lost {
+                return Ok(at);
+            }
+        }
+        let mut spans = std::mem::take(&mut plugin.spans);
+        let mut decoded = Vec::new();
+        while at < bytes.len() {
+            let here = &bytes[at..];
+            let parsed = command::parse(here, &mut spans).map_err(malformed)?;
+            match parsed {
+                Parsed::Nothing(length) => at += length,
+                Parsed::Array(length) | Parsed::Inline(length) => {
+                    let command = command::whole(&parsed, here, &mut spans, &mut decoded);
+                    if let Some(command) = command.map_err(malformed)? {
+                        self.say(plugin, &command, ctx)?;
+                    }
+                    at += length;
+                }
+                Parsed::Partial { wanted, count, .. }
+                    if here.len() < GATHERED_BYTES
+                        && (wanted <= GATHERED_BYTES || spans.len() < 2.min(count as usize)) =>
+                {
+                    self.wanted = wanted.min(GATHERED_BYTES);
+                    break;
+                }
+                Parsed::Partial { count: 0, .. } => return Err("inline_too_long".into()),
+                Parsed::Partial { count, first, .. } => {
+                    let mut rest = Rest::of(count);
+                    rest.follow(&here[first..]).map_err(malformed)?;
+                    let command = command::beginning(here, &spans, count);
+                    let is_sent = self.say(plugin, &command, ctx)?;
+                    self.following = Some(Following { rest, is_sent });
+                    at = bytes.len();
+                }
+            }
+        }
+        plugin.spans = spans;
+        Ok(at)
+    }
+
+    /// Looks for the beginning of a command; answers where it is, or how many bytes it is not in.
+    fn find_command(&mut self, plugin: &mut Redis, bytes: &[u8], ctx: &mut Context<'_>) -> usize {
+        self.wanted = 0;
+        let at = match resync::find(bytes) {
+            Found::NotBefore(at) => at,
+            Found::At(at) => {
+                self.is_lost = false;
+                match resync::behind_transaction(&bytes[at..], &mut plugin.spans) {
+                    None => at,
+                    Some(length) => {
+                        ctx.count("joined_inside_multi", 1);
+                        at + length
+                    }
+                }
+            }
+        };
+        if at > 0 {
+            ctx.count("bytes_before_boundary", at as u64);
+        }
+        at
+    }
+
+    /// A command of the client; answers whether it is sent.
+    fn say(
+        &mut self,
+        plugin: &mut Redis,
+        command: &Command<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<bool, Refusal> {
+        let title = Title::of(command);
+        if title.is_forbidden() {
+            return Err(format!("command_{}", as_counter(title.label())).into());
+        }
+        let kind = Kind::of(&title, command);
+        let dropped_as = plugin.settings.dropped_as(title.name(), title.label());
+        let fate = match dropped_as {
+            Some(entry) => Fate::LeftOut(format!("dropped_{}", as_counter(entry)).into()),
+            None => self.fate(plugin, kind, command)?,
+        };
+        ctx.begin_exchange(plugin.labels.admit(title.label()));
+        let (words, expected) = match fate {
+            Fate::LeftOut(name) => {
+                ctx.count(&name, 1);
+                return Ok(false);
+            }
+            Fate::Sent(words, expected) => (words, expected),
+        };
+        self.note(kind, command);
+        self.introduce(kind, ctx);
+        ctx.send(words.as_deref().unwrap_or(command.raw));
+        let is_silent = self.silence.swallows(kind);
+        if is_silent && matches!(kind, Kind::Subscribe(_)) {
+            self.expected.note_silent_topics();
+        }
+        let expected = if is_silent {
+            Expected::Silence
+        } else {
+            expected
+        };
+        if !self.expected.push(expected) {
+            return Err("too_many_unanswered".into());
+        }
+        self.end_silences(ctx);
+        if kind == Kind::Reset {
+            self.introduction = Introduction::of_new(plugin);
+        }
+        Ok(true)
+    }
+
+    /// What becomes of a command that the configuration does not drop.
+    fn fate(&self, plugin: &Redis, kind: Kind, command: &Command<'_>) -> Result<Fate, Refusal> {
+        let settings = &plugin.settings;
+        let is_whole = command.is_whole() && command.raw.len() <= GATHERED_BYTES;
+        let needs_all = matches!(kind, Kind::Auth | Kind::Hello | Kind::Select);
+        if needs_all && !is_whole {
+            return Err("command_too_long".into());
+        }
+        let words = match kind {
+            Kind::Auth | Kind::Hello => return login(&settings.accounts, kind, command),
+            Kind::Select => {
+                let Some(origin) = command.number(1) else {
+                    return Ok(Fate::Sent(None, Expected::Answer));
+                };
+                let target = settings.database(origin);
+                let mut words = Vec::new();
+                rewrite::select(&mut words, target);
+                let words = (target != origin).then_some(words);
+                return Ok(Fate::Sent(words, Expected::Selected(target)));
+            }
+            Kind::ReplyOn | Kind::ReplyOff | Kind::ReplySkip if self.transaction.is_some() => {
+                return Err("client_reply_in_multi".into());
+            }
+            Kind::Exec | Kind::Discard if self.has_missed && self.transaction.is_none() => {
+                return Ok(Fate::LeftOut("exec_without_multi".into()));
+            }
+            Kind::Databases if is_whole && settings.maps_databases() => {
+                rewrite::databases(command, settings)
+            }
+            Kind::Blocking(wait) if is_whole => settings
+                .block_limit_ms
+                .and_then(|limit| rewrite::blocking(command, wait, limit)),
+            _ => None,
+        };
+        Ok(Fate::Sent(words, self.owed(kind, command)))
+    }
+
+    /// What the target owes for a command.
+    fn owed(&self, kind: Kind, command: &Command<'_>) -> Expected {
+        let topics = command.count.saturating_sub(1);
+        match kind {
+            Kind::Reset => Expected::Reset,
+            Kind::Monitor => Expected::Monitor,
+            Kind::Exec => Expected::Transaction {
+                more: self.transaction.unwrap_or(0),
+            },
+            Kind::Subscribe(topic) if topics > 0 && self.transaction.is_none() => {
+                Expected::Topics {
+                    topic,
+                    joins: true,
+                    left: topics,
+                }
+            }
+            Kind::Unsubscribe(topic) if self.transaction.is_none() => match topics {
+                0 => Expected::AllTopics(topic),
+                left => Expected::Topics {
+                    topic,
+                    joins: false,
+                    left,
+                },
+            },
+            _ => Expected::Answer,
+        }
+    }
+
+    /// Remembers what a command that is sent does to the connection.
+    fn note(&mut self, kind: Kind, command: &Command<'_>) {
+        match kind {
+            Kind::Multi => {
+                self.transaction.get_or_insert(0);
+            }
+            Kind::Exec | Kind::Discard | Kind::Reset => self.transaction = None,
+            Kind::Subscribe(_) | Kind::Unsubscribe(_) => {
+                if let Some(more) = &mut self.transaction {
+                    *more += command.count.saturating_sub(2);
+                    self.expected.note_silent_topics();
+                }
+            }
+            Kind::Auth | Kind::Hello => {
+                if let Some(user) = user_of(kind, command) {
+                    self.logging_in = Some(user.to_vec());
+                    self.introduction.account = None;
+                }
+            }
+            // A number that is none changes nothing.
+            Kind::Select if command.number(1).is_some() => self.introduction.database = None,
+            _ => {}
+        }
+    }
+
+    /// Ends the exchanges that have no answer, as far as nothing before them waits for one.
+    fn end_silences(&mut self, ctx: &mut Context<'_>) {
+        while self.expected.first() == Some(Expected::Silence) {
+            self.expected.pop();
+            ctx.count("commands_without_reply", 1);
+            ctx.end_exchange(Outcome::ok());
+        }
+    }
+
+    /// What the client says next may be anywhere in a command.
+    fn lose(&mut self, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        if self.following.take().is_some_and(|it| it.is_sent) {
+            return Err("gap_inside_command".into());
+        }
+        self.begun = Vec::new();
+        self.is_lost = true;
+        self.has_missed = true;
+        ctx.count("gaps", 1);
+        // What is missing may be the transaction's end; it would swallow all that follows.
+        if self.transaction.take().is_some() {
+            ctx.count("transactions_cut", 1);
+            let mut words = Vec::new();
+            rewrite::write_words(&mut words, &[b"DISCARD"]);
+            ctx.send(&words);
+            if !self.silence.swallows(Kind::Discard) {
+                self.expected.push(Expected::OwnDiscard);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session<Redis> for Connection {
+    fn on_client(&mut self, plugin: &mut Redis, bytes: &[u8], ctx: &mut Context<'_>) {
+        if !self.is_refused
+            && let Err(reason) = self.hear(plugin, bytes, ctx)
+        {
+            self.refuse(&reason, ctx);
+        }
+    }
+
+    fn on_target(&mut self, plugin: &mut Redis, bytes: &[u8], ctx: &mut Context<'_>) {
+        if !self.is_refused
+            && let Err(reason) = self.hear_target(plugin, bytes, ctx)
+        {
+            self.refuse(&reason, ctx);
+        }
+    }
+
+    fn on_gap(
+        &mut self,
+        _plugin: &mut Redis,
+        direction: Direction,
+        _missing: Option<u64>,
+        ctx: &mut Context<'_>,
+    ) {
+        if direction == Direction::Client
+            && !self.is_refused
+            && let Err(reason) = self.lose(ctx)
+        {
+            self.refuse(&reason, ctx);
+        }
+    }
+
+    fn on_target_end(&mut self, _plugin: &mut Redis, ctx: &mut Context<'_>) {
+        let unanswered = self.expected.open();
+        if unanswered > 0 {
+            ctx.count("unanswered", unanswered);
+        }
+    }
+}
+
+/// A command's name as part of a counter's.
+fn as_counter(label: &str) -> String {
+    label.to_ascii_lowercase().replace(' ', "_")
+}
+
+fn is_encrypted(bytes: &[u8]) -> bool {
+    bytes.starts_with(&TLS_HANDSHAKE) || bytes == &TLS_HANDSHAKE[..1]
+}
+
+fn malformed(_: command::Malformed) -> Refusal {
+    "malformed_command".into()
+}
