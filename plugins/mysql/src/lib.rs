@@ -23,6 +23,8 @@ mod statements;
 mod testing;
 mod wire;
 
+use std::cell::Cell;
+
 use plugin_api::{Config, Context, Manifest, Needs, Plugin, SessionInfo, export_plugin};
 
 use crate::accounts::Accounts;
@@ -34,6 +36,8 @@ pub use crate::session::Connection;
 pub struct Mysql {
     accounts: Accounts,
     options: Options,
+    /// What waits in all sessions, in bytes.
+    queued: Cell<usize>,
 }
 
 impl Plugin for Mysql {
@@ -55,6 +59,7 @@ impl Plugin for Mysql {
         Ok(Self {
             accounts: Accounts::configure(config)?,
             options: Options::configure(config)?,
+            queued: Cell::new(0),
         })
     }
 

@@ -33,6 +33,12 @@ use crate::statements::{Key, Statements};
 /// How long something waits for an answer of the origin that should have come before.
 const ORIGIN_WAIT: Duration = Duration::from_secs(2);
 
+/// So much is sent in one call, and then a little more: what hosts allow is 4 MiB.
+const CALL_BYTES: usize = 1 << 20;
+
+/// When a call has sent enough, another goes on so soon.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// One replayed connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -59,6 +65,14 @@ pub struct Connection {
     has_client_ended: bool,
     /// Our end is kept open.
     holds: bool,
+    /// What this call has sent of the client's messages, in bytes.
+    sent: usize,
+    /// What the client says now, the plugin passes on in its order.
+    is_of_client: bool,
+    /// There is more that may be sent than this call should.
+    pauses: bool,
+    /// What the queue weighs in the plugin's sum.
+    weight: usize,
     /// Nothing is replayed any more.
     is_over: bool,
 }
@@ -89,6 +103,10 @@ impl Connection {
             waits_since: None,
             has_client_ended: false,
             holds: false,
+            sent: 0,
+            is_of_client: false,
+            pauses: false,
+            weight: 0,
             is_over: false,
         };
         let mut turn = Turn { plugin, ctx };
@@ -167,8 +185,14 @@ impl Connection {
         if std::mem::take(&mut self.holds) {
             turn.ctx.release();
         }
+        (self.sent, self.pauses) = (0, false);
         part(self, turn);
         self.pump(turn);
+        self.is_of_client = false;
+        self.weigh(turn.plugin);
+        if self.pauses {
+            turn.ctx.set_timer(PAUSE);
+        }
         if self.queue.waits_for_origin || self.account.waits_for_origin() {
             self.waits_for_origin(turn);
         } else {
@@ -178,6 +202,17 @@ impl Connection {
             self.holds = true;
             turn.ctx.hold();
         }
+    }
+
+    /// Keeps the plugin's sum of what waits in all sessions.
+    fn weigh(&mut self, plugin: &Mysql) {
+        let weight = match self.is_over {
+            true => 0,
+            false => self.queue.bytes(),
+        };
+        let others = plugin.queued.get().saturating_sub(self.weight);
+        plugin.queued.set(others + weight);
+        self.weight = weight;
     }
 
     /// What waited for the origin has waited long enough.
@@ -206,6 +241,7 @@ impl Connection {
 impl Session<Mysql> for Connection {
     fn on_client(&mut self, plugin: &mut Mysql, bytes: &[u8], ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
+        self.is_of_client = true;
         self.work(&mut turn, |this, turn| this.client_bytes(bytes, turn));
     }
 
@@ -241,7 +277,7 @@ impl Session<Mysql> for Connection {
 
     fn on_client_end(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
-        self.has_client_ended = true;
+        (self.has_client_ended, self.is_of_client) = (true, true);
         self.work(&mut turn, |this, turn| {
             this.pump(turn);
             this.end_file(turn);
@@ -260,6 +296,9 @@ impl Session<Mysql> for Connection {
 
     fn on_timer(&mut self, plugin: &mut Mysql, ctx: &mut Context<'_>) {
         let mut turn = Turn { plugin, ctx };
+        if self.pauses {
+            self.work(&mut turn, |_, _| {});
+        }
         let Some(since) = self.waits_since else {
             return;
         };
@@ -268,8 +307,14 @@ impl Session<Mysql> for Connection {
             .checked_sub(turn.ctx.now())
             .filter(|left| !left.is_zero())
         {
-            Some(left) => turn.ctx.set_timer(left),
+            Some(left) if !self.pauses => turn.ctx.set_timer(left),
+            Some(_) => {}
             None => self.work(&mut turn, Self::origin_is_late),
         }
+    }
+
+    fn on_close(&mut self, plugin: &mut Mysql) {
+        self.is_over = true;
+        self.weigh(plugin);
     }
 }

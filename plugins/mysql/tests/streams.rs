@@ -102,6 +102,39 @@ fn long_messages_go_by_as_they_come() {
 }
 
 #[test]
+fn what_waits_is_said_in_several_calls() {
+    let statement = query(&format!("select '{}'", "x".repeat(17 << 20)));
+    let mut talk = Talk {
+        steps: Vec::new(),
+        client: USUAL,
+        target: USUAL,
+    };
+    talk.origin(0, &greeting(USUAL, 41))
+        .client(1, &handshake_response(USUAL));
+    talk.origin(2, &ok(0, AUTOCOMMIT)).client(0, &statement);
+    talk.greet_target(42);
+    talk.target(2, &ok(0, AUTOCOMMIT));
+    talk.step(Step::After(std::time::Duration::from_millis(100)));
+    talk.origin(2, &ok(0, AUTOCOMMIT))
+        .target(2, &ok(0, AUTOCOMMIT));
+    let played = talk.play_cut(1 << 16);
+    assert_eq!(played.refusal(), None);
+    let login = packets(played.sent())[0].1.len() + 4;
+    assert!(played.sent()[login..] == message(0, &statement));
+    let calls = played
+        .exchanges()
+        .iter()
+        .map(|exchange| exchange.request.len());
+    assert!(calls.max().expect("some") < 2 << 20);
+    assert!(
+        played
+            .exchanges()
+            .iter()
+            .all(|exchange| exchange.outcome.is_some())
+    );
+}
+
+#[test]
 fn a_long_execution_and_long_data_get_the_targets_number() {
     let mut talk = Talk::usual();
     talk.prepare("insert into t values (?)", 7, 3, 1);

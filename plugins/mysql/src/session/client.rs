@@ -246,7 +246,10 @@ impl Connection {
     }
 
     fn enqueue(&mut self, item: Item, turn: &mut Turn<'_, '_>) {
-        if !self.queue.push(item, turn.plugin.options.queue_bytes) {
+        let options = &turn.plugin.options;
+        let fits = self.queue.push(item, options.queue_bytes);
+        let others = turn.plugin.queued.get().saturating_sub(self.weight);
+        if !fits || others + self.queue.bytes() > options.queue_total_bytes {
             return self.refuse("queue_full", turn);
         }
         // What comes at once need not wait in memory.

@@ -98,6 +98,11 @@ impl Queue {
         Some(item)
     }
 
+    /// What waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

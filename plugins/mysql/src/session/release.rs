@@ -1,9 +1,11 @@
 //! Saying to the target what the client has said to the origin, once it can be said.
 
+use plugin_api::Outcome;
+
 use super::queue::{Data, Item, Noted, Rest};
 use super::statement::NO_ATTRIBUTES;
 use super::target::{Busy, Expected, Whose};
-use super::{Connection, Turn};
+use super::{CALL_BYTES, Connection, Turn};
 use crate::answer::{Answer, Summary};
 use crate::capability::Capabilities;
 use crate::command::Kind;
@@ -29,6 +31,10 @@ impl Connection {
         self.queue.waits_for_origin = false;
         self.queue.is_held |= self.logged_in.is_none();
         while !self.is_over && self.logged_in.is_some() {
+            if self.sent >= CALL_BYTES {
+                self.pauses = !self.queue.is_empty();
+                return;
+            }
             let Some(item) = self.queue.pop() else {
                 self.queue.is_held = false;
                 return;
@@ -86,6 +92,13 @@ impl Connection {
         let Some(sequence) = &mut self.target.continues else {
             return;
         };
+        // In a call that is not about the client, what is sent would overtake the beginning of the
+        // message, should that not have left: so it follows as an exchange of its own.
+        let follows = !self.is_of_client && self.sent == 0 && self.target.file.is_none();
+        if follows {
+            turn.ctx.begin_exchange("more of a long message");
+        }
+        self.sent += rest.bytes.len();
         if let Some(length) = rest.header {
             turn.ctx.send(&header(length, *sequence));
             *sequence = sequence.wrapping_add(1);
@@ -94,6 +107,9 @@ impl Connection {
             }
         }
         turn.ctx.send(&rest.bytes);
+        if follows {
+            turn.ctx.end_exchange(Outcome::ok());
+        }
     }
 
     /// A piece of a file, or of a login.
@@ -332,6 +348,7 @@ impl Connection {
             out.extend_from_slice(&header(length, sequence));
             out.extend_from_slice(payload);
         }
+        self.sent += payload.len();
         self.target.continues = (!is_whole).then_some(sequence.wrapping_add(1));
         turn.ctx.send(&out);
     }
