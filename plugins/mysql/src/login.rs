@@ -17,6 +17,7 @@ mod refusing;
 mod request;
 mod response;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use plugin_api::{Context, Level};
@@ -24,6 +25,7 @@ use plugin_api::{Context, Level};
 use crate::accounts::{Account, Accounts, Proof};
 use crate::auth::{Credential, Dialogue, Method, NONCE_BYTES, Random, Refusal};
 use crate::capability::Capabilities;
+use crate::secret::Secret;
 use crate::wire::Reader;
 
 use captured::{Captured, Evidence, Verdict};
@@ -42,10 +44,20 @@ const MORE: u8 = 0x01;
 const NEXT_FACTOR: u8 = 0x02;
 
 /// One packet of a login, without its header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) sequence: u8,
     pub(crate) payload: Vec<u8>,
+}
+
+/// Without the payload, which may be a password.
+impl fmt::Debug for Packet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Packet")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What has come of a packet.
@@ -473,7 +485,7 @@ impl Login {
             }
             method => {
                 self.stage = Stage::Proving(credential, None);
-                (method.name().into(), Vec::new())
+                (method.name().into(), Secret::default())
             }
         };
         response.write_change_user()

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 /// A password, or what is as good as one. It is wiped when dropped, and its `Debug` shows nothing
 /// of it, not even the length.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {

@@ -19,7 +19,7 @@ pub(crate) struct Captured {
     /// What the origin challenged with: nonces of `mysql_native_password`'s length.
     pub(crate) nonces: Vec<[u8; NONCE_BYTES]>,
     /// What the client may have proved itself with by `mysql_native_password`.
-    proofs: Vec<Vec<u8>>,
+    proofs: Vec<Secret>,
     /// Whether the client said anything that may have come of a password.
     has_password: bool,
     /// How many challenges behind the greeting the client has still to answer, which may be heard
@@ -70,7 +70,7 @@ impl Captured {
 
     /// The client's handshake response, or its `COM_CHANGE_USER`.
     pub(crate) fn responded(&mut self, response: Response) {
-        self.proof(&response.proof);
+        self.proof(response.proof.reveal());
         self.response = Some(response);
     }
 
@@ -83,7 +83,7 @@ impl Captured {
     fn proof(&mut self, proof: &[u8]) {
         self.has_password |= !matches!(proof, [] | [0]);
         if proof.len() == native::HASH_BYTES && self.proofs.len() < REMEMBERED {
-            self.proofs.push(proof.to_vec());
+            self.proofs.push(Secret::new(proof.to_vec()));
         }
     }
 
@@ -122,7 +122,7 @@ impl Captured {
             .flat_map(|nonce| self.proofs.iter().map(move |proof| (nonce, proof)));
         let mut tries =
             pairs.flat_map(|pair| hashes.iter().map(move |hash| (hash, pair.0, pair.1)));
-        tries.find_map(|(hash, nonce, proof)| native::recover(hash, nonce, proof))
+        tries.find_map(|(hash, nonce, proof)| native::recover(hash, nonce, proof.reveal()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::auth::{Credential, Dialogue, Method, Refusal};
+use crate::secret::Secret;
 use crate::wire::Reader;
 
 use super::{Login, LoginStep, MORE, NEXT_FACTOR, OK, Packet, SWITCH, Stage, Surroundings};
@@ -18,7 +19,7 @@ impl Login {
         method: &[u8],
         nonce: &[u8],
         credential: Credential,
-    ) -> (Vec<u8>, Vec<u8>) {
+    ) -> (Vec<u8>, Secret) {
         let offered = match credential {
             Credential::Password(_) => Method::named(method).unwrap_or(Method::Native),
             Credential::Sha1(_) => Method::Native,
@@ -28,11 +29,11 @@ impl Login {
             let begun = Dialogue::begin(method, nonce, &credential, accounts.rules);
             if let Ok((dialogue, proof)) = begun {
                 self.stage = Stage::Proving(credential, Some(dialogue));
-                return (method.name().into(), proof);
+                return (method.name().into(), Secret::new(proof));
             }
         }
         self.stage = Stage::Proving(credential, None);
-        (Method::Native.name().into(), Vec::new())
+        (Method::Native.name().into(), Secret::default())
     }
 
     /// What we answer to what the target said; `None` for nothing.

@@ -1,6 +1,7 @@
 //! What a client answers to a greeting, and what it asks with `COM_CHANGE_USER`.
 
 use crate::capability::Capabilities;
+use crate::secret::Secret;
 use crate::wire::{Reader, put_lenenc_bytes};
 
 /// The first byte of `COM_CHANGE_USER`.
@@ -18,8 +19,8 @@ pub(crate) struct Response {
     pub(crate) max_packet_bytes: u32,
     pub(crate) character_set: u16,
     pub(crate) user: Vec<u8>,
-    /// What proves who the client is, or begins to.
-    pub(crate) proof: Vec<u8>,
+    /// What proves who the client is, or begins to: by some methods the password itself.
+    pub(crate) proof: Secret,
     /// Empty for none.
     pub(crate) database: Vec<u8>,
     /// The method of the proof; empty where not named.
@@ -71,7 +72,7 @@ impl Response {
             max_packet_bytes,
             character_set,
             user: reader.nul_bytes()?.to_vec(),
-            proof: read_proof(&mut reader, capabilities)?.to_vec(),
+            proof: Secret::new(read_proof(&mut reader, capabilities)?.to_vec()),
             ..Self::default()
         };
         if capabilities.has(Capabilities::CONNECT_WITH_DB) && !reader.is_empty() {
@@ -95,7 +96,7 @@ impl Response {
         let mut response = Self {
             capabilities,
             user: reader.nul_bytes()?.to_vec(),
-            proof: read_proof(&mut reader, lengths)?.to_vec(),
+            proof: Secret::new(read_proof(&mut reader, lengths)?.to_vec()),
             database: reader.nul_bytes()?.to_vec(),
             ..Self::default()
         };
@@ -157,15 +158,16 @@ impl Response {
     }
 
     fn write_proof(&self, capabilities: Capabilities, out: &mut Vec<u8>) {
+        let proof = self.proof.reveal();
         if capabilities.has(Capabilities::PLUGIN_AUTH_LENENC_DATA) {
-            put_lenenc_bytes(out, &self.proof);
+            put_lenenc_bytes(out, proof);
         } else if capabilities.has(Capabilities::SECURE_CONNECTION) {
             // A longer one is for the server to ask for; no method has one.
-            let length = u8::try_from(self.proof.len()).unwrap_or(0);
+            let length = u8::try_from(proof.len()).unwrap_or(0);
             out.push(length);
-            out.extend_from_slice(&self.proof[..usize::from(length)]);
+            out.extend_from_slice(&proof[..usize::from(length)]);
         } else {
-            out.extend_from_slice(&self.proof);
+            out.extend_from_slice(proof);
             out.push(0);
         }
     }
@@ -221,7 +223,7 @@ mod tests {
                 max_packet_bytes: rest.2,
                 character_set: u16::from(rest.1),
                 user: names.0,
-                proof: rest.0,
+                proof: Secret::new(rest.0),
                 database: if_has(Capabilities::CONNECT_WITH_DB, names.1),
                 method: if_has(Capabilities::PLUGIN_AUTH, names.2),
                 attributes: if_has(Capabilities::CONNECT_ATTRS, names.3),

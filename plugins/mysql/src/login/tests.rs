@@ -299,6 +299,26 @@ fn a_refusal_at_the_target_says_what_to_do_and_nothing_of_the_password() {
 }
 
 #[test]
+fn no_debug_output_of_a_login_has_a_password_in_it() {
+    let accounts = with_password("hunter2");
+    let mut origin = server(MARIADB, Method::Clear).with("app", Method::Clear, "hunter1");
+    let mut target = server(MYSQL, Method::Clear).with("app", Method::Clear, "hunter2");
+    let mut client = Client::new("app", "hunter1", "");
+    let captured = capture(&mut client, &mut origin);
+    let mut login = Login::new();
+    let (around, out) = (&mut Around::default(), &mut Vec::new());
+    login.on_client(&accounts, captured[1].1.clone(), around, out);
+    login.on_target(&accounts, target.greet(), around, out);
+    let shown = format!("{login:?} {out:?} {captured:?}");
+    assert_eq!(out.len(), 1);
+    let as_numbers = "104, 117, 110, 116, 101, 114";
+    assert!(
+        !shown.contains("hunter") && !shown.contains(as_numbers),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_login_that_both_refuse_is_not_worth_a_line() {
     let accounts = with_password("wrong");
     let mut origin = server(MARIADB, Method::Native).with("app", Method::Native, "secret");

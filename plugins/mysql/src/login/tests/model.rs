@@ -119,7 +119,10 @@ impl Server {
                     allowed.has(extra),
                     "asks for {extra:?}, which was not offered"
                 );
-                let (method, proof) = (self.response.method.clone(), self.response.proof.clone());
+                let (method, proof) = (
+                    self.response.method.clone(),
+                    self.response.proof.reveal().to_vec(),
+                );
                 self.begin(&method, &proof)
             }
             Stage::Command => {
@@ -128,7 +131,10 @@ impl Server {
                     Response::parse_change_user(said, capabilities).expect("a change of user");
                 self.response.capabilities = capabilities;
                 self.is_in = false;
-                let (method, proof) = (self.response.method.clone(), self.response.proof.clone());
+                let (method, proof) = (
+                    self.response.method.clone(),
+                    self.response.proof.reveal().to_vec(),
+                );
                 match self.account() {
                     // Every other method challenges anew.
                     Some((Method::Native, _)) if method == b"mysql_native_password" => {
@@ -360,7 +366,7 @@ impl Client {
                 let mut response = self.response.clone();
                 response.capabilities =
                     response.capabilities & (greeting.capabilities | Capabilities::CONNECT_WITH_DB);
-                response.proof = self.begin(&greeting.method, &greeting.nonce);
+                response.proof = Secret::new(self.begin(&greeting.method, &greeting.nonce));
                 response.method = greeting.method;
                 response.write()
             }
