@@ -1,14 +1,20 @@
 //! The exchanges of a session: what was asked, and what each of the two servers answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use plugin_api::{Context, Outcome};
 
 use crate::answer::Summary;
 
-/// So many exchanges may be open; no client says more without looking at an answer.
-const OPEN: usize = 16 * 1024;
+/// So many exchanges may be open: a target may be behind, but not for ever.
+const OPEN: usize = 256 * 1024;
+
+/// What an open exchange takes, all in all, in bytes.
+const WEIGHT: usize = 256;
+
+/// So many labels are kept once for all exchanges of their name.
+const LABELS: usize = 512;
 
 /// The exchanges that are not settled yet, oldest first.
 #[derive(Debug, Default)]
@@ -16,6 +22,7 @@ pub(crate) struct Account {
     exchanges: VecDeque<Exchange>,
     /// The number of the first of them.
     first: u64,
+    labels: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +64,23 @@ impl Result {
 }
 
 impl Account {
+    /// What the open exchanges take, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.exchanges.len() * WEIGHT
+    }
+
+    /// A label that exchanges of one name have in common.
+    pub(crate) fn name(&mut self, label: &str) -> Arc<str> {
+        if let Some(known) = self.labels.get(label) {
+            return Arc::clone(known);
+        }
+        let label: Arc<str> = Arc::from(label);
+        if self.labels.len() < LABELS {
+            self.labels.insert(Arc::clone(&label));
+        }
+        label
+    }
+
     /// Opens an exchange; the answer is its number. `None` when too many are open.
     /// `has_answer` tells whether servers answer to it.
     pub(crate) fn open(&mut self, label: Arc<str>, has_answer: bool) -> Option<u64> {

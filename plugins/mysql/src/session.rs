@@ -204,11 +204,16 @@ impl Connection {
         }
     }
 
+    /// What waits of the session, in bytes.
+    fn load(&self) -> usize {
+        self.queue.bytes() + self.account.weight()
+    }
+
     /// Keeps the plugin's sum of what waits in all sessions.
     fn weigh(&mut self, plugin: &Mysql) {
         let weight = match self.is_over {
             true => 0,
-            false => self.queue.bytes(),
+            false => self.load(),
         };
         let others = plugin.queued.get().saturating_sub(self.weight);
         plugin.queued.set(others + weight);

@@ -256,3 +256,21 @@ fn logins_that_fail_are_named() {
         Some((true, 1045))
     );
 }
+
+#[test]
+fn a_target_may_be_far_behind() {
+    const COMMANDS: usize = 30_000;
+    let mut talk = Talk::usual();
+    for _ in 0..COMMANDS {
+        talk.client(0, b"\x0e").origin(1, &ok(0, AUTOCOMMIT));
+    }
+    for _ in 0..COMMANDS {
+        talk.target(1, &ok(0, AUTOCOMMIT));
+    }
+    let played = talk.play_with(config());
+    assert_eq!(played.refusal(), None);
+    assert_eq!(commands(&played).len(), COMMANDS);
+    // Not without end.
+    let config = config().with("queue_total_bytes", 1 << 20);
+    assert_eq!(talk.play_with(config).refusal(), Some("queue_full"));
+}

@@ -249,7 +249,7 @@ impl Connection {
         let options = &turn.plugin.options;
         let fits = self.queue.push(item, options.queue_bytes);
         let others = turn.plugin.queued.get().saturating_sub(self.weight);
-        if !fits || others + self.queue.bytes() > options.queue_total_bytes {
+        if !fits || others + self.load() > options.queue_total_bytes {
             return self.refuse("queue_full", turn);
         }
         // What comes at once need not wait in memory.
@@ -343,12 +343,12 @@ impl Connection {
                 noted.text_at = self.text_at(&noted.payload);
                 let text = &noted.payload[noted.text_at..];
                 noted.meaning = Meaning::of(text, turn.plugin.options.read_only);
-                Arc::from(digest(text))
+                self.account.name(&digest(text))
             }
             Kind::Prepare => {
                 let text = &noted.payload[1..];
                 noted.meaning = Meaning::of(text, turn.plugin.options.read_only);
-                let label: Arc<str> = Arc::from(digest(text));
+                let label = self.account.name(&digest(text));
                 let mut statement = Statement::new(text, Arc::clone(&label));
                 statement.writes = noted.meaning.writes;
                 statement.may_ask_file = noted.meaning.may_ask_file;
@@ -358,9 +358,9 @@ impl Connection {
                 }
                 noted.prepares = self.statements.add(statement);
                 self.last_prepared = noted.prepares;
-                Arc::from(format!("prepare: {label}"))
+                self.account.name(&format!("prepare: {label}"))
             }
-            kind => Arc::from(kind.label()),
+            kind => self.account.name(kind.label()),
         }
     }
 

@@ -119,7 +119,7 @@ impl Connection {
     pub(super) fn leave_rest(&mut self, turn: &mut Turn<'_, '_>) {
         let is_at_rest = self.joining == Joining::Joined
             && self.queue.is_empty()
-            && self.target.expected.is_empty()
+            && self.target.is_idle()
             && self.origin.rests();
         if is_at_rest {
             self.place.leave_rest(turn.ctx);

@@ -4,9 +4,9 @@ use plugin_api::Outcome;
 
 use super::queue::{Data, Item, Noted, Rest};
 use super::statement::NO_ATTRIBUTES;
-use super::target::{Busy, Expected, Whose};
+use super::target::{Busy, Whose};
 use super::{CALL_BYTES, Connection, Turn};
-use crate::answer::{Answer, Summary};
+use crate::answer::Summary;
 use crate::capability::Capabilities;
 use crate::command::Kind;
 use crate::frame::{FULL, header, put_message};
@@ -59,7 +59,7 @@ impl Connection {
                 self.end_file(turn);
                 let must_wait = self.target.busy.is_some()
                     || self.target.may_ask_file()
-                    || self.queue.is_held && !self.target.expected.is_empty();
+                    || self.queue.is_held && !self.target.is_idle();
                 if must_wait {
                     return Some(Item::Command(noted));
                 }
@@ -256,7 +256,7 @@ impl Connection {
 
     /// Another user logs in on the same connection.
     fn begin_change(&mut self, noted: Box<Noted>, turn: &mut Turn<'_, '_>) -> Released {
-        if !self.target.expected.is_empty() {
+        if !self.target.is_idle() {
             return Released::NotYet(noted);
         }
         let Some(before) = &self.logged_in else {
@@ -316,14 +316,12 @@ impl Connection {
     ) {
         self.begin(noted, turn);
         if let Some(shape) = noted.kind.shape() {
-            self.target.expected.push_back(Expected {
-                answer: Answer::new(shape),
-                whose: Whose::Client {
-                    number: noted.number,
-                    prepares: noted.prepares,
-                    may_ask_file: may_ask_file && self.target_has(Capabilities::LOCAL_FILES),
-                },
-            });
+            let whose = Whose::Client {
+                number: noted.number,
+                prepares: noted.prepares,
+                may_ask_file: may_ask_file && self.target_has(Capabilities::LOCAL_FILES),
+            };
+            self.target.expect(shape, whose);
         }
         self.send(0, noted.length, payload, noted.is_whole, turn);
         if noted.kind.shape().is_none() {

@@ -127,7 +127,7 @@ impl Connection {
             self.leave_out(&noted, "statements_unknown", turn);
             return Released::Yes;
         };
-        if !self.target.expected.is_empty() {
+        if !self.target.is_idle() {
             return Released::NotYet(noted);
         }
         self.begin_as(&noted, &label, turn);

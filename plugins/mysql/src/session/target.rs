@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Connection, Turn};
-use crate::answer::{Answer, Dialect, Step, Summary};
+use crate::answer::{Answer, Dialect, Shape, Step, Summary};
 use crate::frame::{Gatherer, Message, Splitter, put_message};
 use crate::login::{Known, LoggedIn, Packet};
 use crate::ok::Status;
@@ -19,7 +19,11 @@ pub(super) struct Target {
     splitter: Splitter,
     gatherer: Gatherer,
     dialect: Dialect,
-    pub(super) expected: VecDeque<Expected>,
+    expected: VecDeque<Expected>,
+    /// The answer to the oldest of them, as far as it has come.
+    answer: Option<Answer>,
+    /// How many of them may ask for a file first.
+    may_ask_file: usize,
     pub(super) status: Option<Status>,
     /// It has asked for a file: the number that the next packet of the file has.
     pub(super) file: Option<u8>,
@@ -47,10 +51,10 @@ pub(super) enum Busy {
 }
 
 /// An answer that is to come.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
-    pub(super) answer: Answer,
-    pub(super) whose: Whose,
+    shape: Shape,
+    whose: Whose,
 }
 
 /// To what it is the answer.
@@ -67,7 +71,24 @@ pub(super) enum Whose {
     Own,
 }
 
+impl Whose {
+    fn may_ask_file(self) -> bool {
+        matches!(
+            self,
+            Self::Client {
+                may_ask_file: true,
+                ..
+            }
+        )
+    }
+}
+
 impl Target {
+    /// Whether nothing is to be answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.expected.is_empty()
+    }
+
     /// Notes that an exchange begins; false when it has begun before.
     pub(super) fn begins(&mut self, number: u64) -> bool {
         let is_new = self.has_not_begun(number);
@@ -79,18 +100,15 @@ impl Target {
         self.begun.is_none_or(|begun| begun < number)
     }
 
+    /// Expects an answer behind those that are expected.
+    pub(super) fn expect(&mut self, shape: Shape, whose: Whose) {
+        self.may_ask_file += usize::from(whose.may_ask_file());
+        self.expected.push_back(Expected { shape, whose });
+    }
+
     /// Whether an answer is to come before which no command may be said.
     pub(super) fn may_ask_file(&self) -> bool {
-        let asks = |it: &Expected| {
-            matches!(
-                it.whose,
-                Whose::Client {
-                    may_ask_file: true,
-                    ..
-                }
-            )
-        };
-        self.expected.iter().any(asks)
+        self.may_ask_file > 0
     }
 
     /// Whether the answer to this exchange is still to come.
@@ -124,8 +142,8 @@ impl Connection {
     }
 
     fn target_wants(&self, first: u8) -> bool {
-        let expected = self.target.expected.front();
-        self.is_logging_in() || expected.is_none_or(|expected| expected.answer.wants(first))
+        let answer = self.target.answer.as_ref();
+        self.is_logging_in() || answer.is_none_or(|answer| answer.wants(first))
     }
 
     fn target_message(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
@@ -141,18 +159,21 @@ impl Connection {
             self.say(&out, turn);
             return self.login_step(step, turn);
         }
-        let Some(expected) = self.target.expected.front_mut() else {
+        let Some(expected) = self.target.expected.front().copied() else {
             // It says good-bye by itself: a time is over, or it shuts down.
             return turn.ctx.count("target_packets_unasked", 1);
         };
-        match expected.answer.take(&mut self.target.dialect, message) {
+        let shape = expected.shape;
+        let answer = self.target.answer.get_or_insert_with(|| Answer::new(shape));
+        match answer.take(&mut self.target.dialect, message) {
             Ok(Step::More) => {}
             Ok(Step::File) => self.target.file = Some(message.sequence.wrapping_add(1)),
             Ok(Step::Done) => {
-                if let Some(mut expected) = self.target.expected.pop_front() {
-                    let summary = std::mem::take(&mut expected.answer.summary);
-                    self.target_answered(expected.whose, &summary, turn);
-                }
+                let summary = std::mem::take(&mut answer.summary);
+                self.target.answer = None;
+                self.target.expected.pop_front();
+                self.target.may_ask_file -= usize::from(expected.whose.may_ask_file());
+                self.target_answered(expected.whose, &summary, turn);
             }
             Err(_) => self.refuse("target_answer_unreadable", turn),
         }
@@ -220,23 +241,15 @@ impl Connection {
             return;
         };
         self.target.busy = Some(Busy::Restoring);
-        self.say_own(&payload, crate::answer::Shape::Results, turn);
+        self.say_own(&payload, Shape::Results, turn);
     }
 
     /// Says a command of the plugin.
-    pub(super) fn say_own(
-        &mut self,
-        payload: &[u8],
-        shape: crate::answer::Shape,
-        turn: &mut Turn<'_, '_>,
-    ) {
+    pub(super) fn say_own(&mut self, payload: &[u8], shape: Shape, turn: &mut Turn<'_, '_>) {
         let mut out = Vec::new();
         put_message(&mut out, 0, payload);
         turn.ctx.send(&out);
-        self.target.expected.push_back(Expected {
-            answer: Answer::new(shape),
-            whose: Whose::Own,
-        });
+        self.target.expect(shape, Whose::Own);
     }
 
     /// The target has let us in.
