@@ -107,89 +107,96 @@ fn read_steps(mut rest: &[u8]) -> Vec<Step> {
 
 /// Inputs as described at [`read_steps`].
 pub fn seeds() -> Vec<Seed> {
-    let say = |what: u8, message: &[u8]| {
-        let length = u8::try_from(message.len()).expect("short");
-        [&[what + 12, length], message].concat()
-    };
-    let client = |payload: &[u8]| say(0, &message(0, payload));
-    let both = |packets: &[&[u8]]| {
-        let numbered = packets.iter().enumerate();
-        let bytes: Vec<u8> = numbered
-            .flat_map(|(at, packet)| message(at as u8 + 1, packet))
-            .collect();
-        [say(1, &bytes), say(2, &bytes)].concat()
-    };
-    let column: &[u8] = b"\x03def\x04shop\x01t\x01t\x01a\x01a\x0c\x2d\0\0\0\0\0\x03\0\0\0\0\0";
-    let eof: &[u8] = b"\xfe\0\0\x02\0";
-    let ok: &[u8] = b"\0\x01\0\x02\0\0\0";
-    let select = [
-        client(b"\x03select a from t"),
-        both(&[b"\x01", column, eof, b"\x011", eof]),
-    ];
-    let prepared = [
+    let select = select();
+    let prepared = prepared();
+    let hole = [&select[..], &[0, 0], &select, &select].concat();
+    let late = [&select[..], &select, &select].concat();
+    let of = |how: u8, steps: &[u8]| [&[how], steps].concat();
+    vec![
+        ("select", of(0, &select)),
+        ("select_late", of(LATE, &late)),
+        ("select_behind_a_hole", of(0, &hole)),
+        ("prepared", of(0, &prepared)),
+        ("prepared_read_only", of(READ_ONLY, &prepared)),
+        ("local_file", of(0, &local_file())),
+        ("compressed", of(1, &compressed())),
+        ("attributes_and_another_user", of(2, &attributes())),
+    ]
+}
+
+const COLUMN: &[u8] = b"\x03def\x04shop\x01t\x01t\x01a\x01a\x0c\x2d\0\0\0\0\0\x03\0\0\0\0\0";
+const EOF: &[u8] = b"\xfe\0\0\x02\0";
+const OK: &[u8] = b"\0\x01\0\x02\0\0\0";
+
+fn say(what: u8, message: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(message.len()).expect("short");
+    [&[what + 12, length], message].concat()
+}
+
+fn client(payload: &[u8]) -> Vec<u8> {
+    say(0, &message(0, payload))
+}
+
+fn both(packets: &[&[u8]]) -> Vec<u8> {
+    let numbered = packets.iter().enumerate();
+    let bytes: Vec<u8> = numbered
+        .flat_map(|(at, packet)| message(at as u8 + 1, packet))
+        .collect();
+    [say(1, &bytes), say(2, &bytes)].concat()
+}
+
+fn select() -> Vec<u8> {
+    let answer = both(&[b"\x01", COLUMN, EOF, b"\x011", EOF]);
+    [client(b"\x03select a from t"), answer].concat()
+}
+
+fn prepared() -> Vec<u8> {
+    let steps = [
         client(b"\x16select ?"),
-        both(&[b"\0\x07\0\0\0\0\0\x01\0\0\0\0", column, eof]),
+        both(&[b"\0\x07\0\0\0\0\0\x01\0\0\0\0", COLUMN, EOF]),
         client(b"\x17\x07\0\0\0\0\x01\0\0\0\0\x01\x03\0\x05\0\0\0"),
-        both(&[b"\x01", column, eof, b"\0\0\x05", eof]),
+        both(&[b"\x01", COLUMN, EOF, b"\0\0\x05", EOF]),
         client(b"\x18\x07\0\0\0\0\0long"),
         client(b"\x17\x07\0\0\0\0\x01\0\0\0\0\0\x05\0\0\0"),
         client(b"\x19\x07\0\0\0"),
         client(b"\x01"),
     ];
-    let load = [
+    steps.concat()
+}
+
+fn local_file() -> Vec<u8> {
+    let steps = [
         client(b"\x03load data local infile 'x' into table t"),
         both(&[b"\xfbx"]),
         say(0, &message(2, b"1\n2\n")),
         say(0, &message(3, b"")),
-        say(1, &message(4, ok)),
-        say(2, &message(4, ok)),
+        say(1, &message(4, OK)),
+        say(2, &message(4, OK)),
     ];
+    steps.concat()
+}
+
+fn compressed() -> Vec<u8> {
     let packed = |sequence: u8, payload: &[u8]| {
         let inner = message(sequence, payload);
         [&message(sequence, &inner)[..4], &[0; 3], &inner].concat()
     };
-    let compressed = [
+    let steps = [
         say(0, &packed(0, b"\x03select 1")),
-        say(1, &packed(1, ok)),
-        say(2, &message(1, ok)),
+        say(1, &packed(1, OK)),
+        say(2, &message(1, OK)),
     ];
-    let attributes = [
+    steps.concat()
+}
+
+fn attributes() -> Vec<u8> {
+    let steps = [
         client(b"\x03\x01\x01\0\x01\xfd\0\x01k\x01vselect 1"),
-        both(&[ok]),
+        both(&[OK]),
         client(b"\x11other\0\0shop\0\x2d\0mysql_native_password\0"),
         both(&[b"\xfemysql_native_password\x0012345678901234567890\0"]),
     ];
-    let hole = [
-        select.concat(),
-        vec![0, 0],
-        select.concat(),
-        select.concat(),
-    ];
-    vec![
-        ("select", [&[0][..], &select.concat()].concat()),
-        (
-            "select_late",
-            [
-                &[LATE][..],
-                &select.concat(),
-                &select.concat(),
-                &select.concat(),
-            ]
-            .concat(),
-        ),
-        ("select_behind_a_hole", [&[0][..], &hole.concat()].concat()),
-        ("prepared", [&[0][..], &prepared.concat()].concat()),
-        (
-            "prepared_read_only",
-            [&[READ_ONLY][..], &prepared.concat()].concat(),
-        ),
-        ("local_file", [&[0][..], &load.concat()].concat()),
-        ("compressed", [&[1][..], &compressed.concat()].concat()),
-        (
-            "attributes_and_another_user",
-            [&[2][..], &attributes.concat()].concat(),
-        ),
-    ]
+    steps.concat()
 }
 
 fn message(sequence: u8, payload: &[u8]) -> Vec<u8> {
