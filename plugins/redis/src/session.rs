@@ -6,6 +6,7 @@ mod login;
 mod silence;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use plugin_api::{Context, Direction, Outcome, Session, SessionInfo};
 
@@ -27,8 +28,14 @@ type Refusal = Cow<'static, str>;
 /// The first bytes of a TLS handshake.
 const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
+/// The largest hole within a long value that is filled, so that the rest of the connection can be
+/// replayed.
+const FILLED_BYTES: u64 = 1 << 20;
+
+/// What it is filled with.
+const FILLER: u8 = b'?';
+
 /// One connection.
-#[derive(Debug)]
 pub struct Connection {
     /// Its name in what the sessions share.
     key: Vec<u8>,
@@ -46,6 +53,8 @@ pub struct Connection {
     is_new: bool,
     /// What the target has to be told before the client's next command.
     introduction: Introduction,
+    /// What follows an introduction is held until the target has answered so many parts of it.
+    held_for: u32,
     /// In a transaction: how many answers more than one its `EXEC` has.
     transaction: Option<u64>,
     silence: Silence,
@@ -55,6 +64,19 @@ pub struct Connection {
     logging_in: Option<Vec<u8>>,
     agreed: Agreed,
     is_refused: bool,
+}
+
+/// It shows nothing that the client has said: that may be a password.
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("begun_bytes", &self.begun.len())
+            .field("following", &self.following)
+            .field("is_lost", &self.is_lost)
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A long command whose bytes are sent as they come, or left out.
@@ -92,6 +114,7 @@ impl Connection {
             has_missed: !info.start_seen,
             is_new: true,
             introduction,
+            held_for: 0,
             transaction: None,
             silence: Silence::default(),
             replies: ReplyParser::new(),
@@ -369,14 +392,24 @@ impl Connection {
     }
 
     /// What the client says next may be anywhere in a command.
-    fn lose(&mut self, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn lose(&mut self, missing: Option<u64>, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        ctx.count("gaps", 1);
+        if let Some(following) = &mut self.following
+            && let Some(missing) = missing.filter(|missing| *missing <= FILLED_BYTES)
+            && following.rest.pass_over(missing)
+        {
+            if following.is_sent {
+                ctx.count("bytes_made_up", missing);
+                ctx.send(&vec![FILLER; usize::try_from(missing).unwrap_or(0)]);
+            }
+            return Ok(());
+        }
         if self.following.take().is_some_and(|it| it.is_sent) {
             return Err("gap_inside_command".into());
         }
         self.begun = Vec::new();
         self.is_lost = true;
         self.has_missed = true;
-        ctx.count("gaps", 1);
         // What is missing may be the transaction's end; it would swallow all that follows.
         if self.transaction.take().is_some() {
             ctx.count("transactions_cut", 1);
@@ -412,12 +445,12 @@ impl Session<Redis> for Connection {
         &mut self,
         _plugin: &mut Redis,
         direction: Direction,
-        _missing: Option<u64>,
+        missing: Option<u64>,
         ctx: &mut Context<'_>,
     ) {
         if direction == Direction::Client
             && !self.is_refused
-            && let Err(reason) = self.lose(ctx)
+            && let Err(reason) = self.lose(missing, ctx)
         {
             self.refuse(&reason, ctx);
         }

@@ -191,6 +191,30 @@ fn a_reset_forgets_the_login() {
 }
 
 #[test]
+fn a_client_that_is_far_ahead_is_introduced_again() {
+    let text = r"
+        C: PING\r\nRESET\r\nPING\r\nRESET\r\n
+        T: +OK\r\n
+        C: PING\r\n
+        T: +PONG\r\n+RESET\r\n+OK\r\n+PONG\r\n+RESET\r\n+OK\r\n+PONG\r\n
+        C: RESET\r\n
+        C: PING\r\n
+    ";
+    let played = play(&password(), text);
+    let auth = "*2|$4|AUTH|$3|new|";
+    let again = format!("{auth}PING|RESET|");
+    assert_eq!(sent(&played), format!("{again}{again}{again}{auth}"));
+    assert_eq!(
+        played.sessions[0].held, b"PING\r\n",
+        "the last one is alone again"
+    );
+    assert!(
+        ends(&played)[..5].iter().all(|end| end.ends_with(": ok")),
+        "{played}"
+    );
+}
+
+#[test]
 fn without_accounts_logins_pass_or_are_dropped() {
     let text = r"
         C: AUTH old\r\nHELLO 3 AUTH bob old SETNAME me\r\nPING\r\n
@@ -506,7 +530,16 @@ fn long_values_pass_as_they_come() {
     );
     let dropped = run(&Config::new().with("drop", vec!["SET"]), &text);
     assert_eq!(sent(&dropped), "PING|");
-    let cut = run(&Config::new(), &format!("C: {first}\nC gap 5\n"));
+    let filled = run(
+        &Config::new(),
+        &format!("C: {first}\nC gap 5\nC: {}PING\\r\\n\n", &second[5..]),
+    );
+    assert_eq!(filled.sent().len(), played.sent().len());
+    assert!(String::from_utf8_lossy(filled.sent()).contains("v?????v"));
+    assert_eq!((ends(&filled).len(), filled.count("bytes_made_up")), (2, 5));
+    let cut = run(&Config::new(), &format!("C: {first}\nC gap 50000\n"));
+    assert_eq!(cut.refusal(), Some("gap_inside_command"));
+    let cut = run(&Config::new(), &format!("C: {first}\nC gap unknown\n"));
     assert_eq!(cut.refusal(), Some("gap_inside_command"));
     let login = format!("C: *2\\r\\n$4\\r\\nAUTH\\r\\n$100000\\r\\n{value}\\r\\n\n");
     assert_eq!(run(&password(), &login).refusal(), Some("command_too_long"));

@@ -88,7 +88,9 @@ impl Replay {
     fn clients(&self, accounts: RedisAccounts<'_>) {
         let script = self.lab.write("clients.py", CLIENTS).unwrap();
         let server = self.origin.ipv4();
-        let client = self.lab.host("client").command(PYTHON).arg(script);
+        // The plugin's file beside the script has the name of the module that this one imports.
+        let isolated = self.lab.host("client").command(PYTHON).arg("-I");
+        let client = isolated.arg(script);
         let client = client.args([server.ip().to_string(), server.port().to_string()]);
         let (user, password) = accounts.user;
         let clients = client.args([accounts.password, user, password]);
@@ -104,14 +106,12 @@ impl Replay {
         let caught_up = wait_until("the counters to agree", TIMEOUT, || {
             without_logins(&self.origin).1 == without_logins(&self.target).1
         });
-        let (origin, target) = (without_logins(&self.origin), without_logins(&self.target));
         let log = self.tcpcopy.stderr();
-        assert_eq!(origin.1, target.1, "{caught_up:?}\n{log}");
         let report = Programs::finish_tcpcopy(&self.lab, self.tcpcopy, REPORT).unwrap();
+        let (origin, target) = (without_logins(&self.origin), without_logins(&self.target));
+        assert_eq!(origin.1, target.1, "{caught_up:?}\n{report}\n{log}");
         report.assert_balanced();
         report.assert_nothing_lost();
-        let (origin, target) = (without_logins(&self.origin), without_logins(&self.target));
-        assert_eq!(origin.1, target.1, "nothing came afterwards");
         assert_eq!(
             origin.0 + more(&report),
             target.0,
@@ -149,9 +149,7 @@ fn with_other_accounts(mode: Mode, form: Form) {
     // A login for each command, and values that are longer than what the plugin gathers.
     let reconnecting = ["-q", "-n", "500", "-c", "5", "-k", "0", "-t", "get"];
     replay.benchmark(&[&reconnecting[..], &default].concat());
-    let large = [
-        "-q", "-n", "300", "-c", "5", "-d", "100000", "-t", "set,get",
-    ];
+    let large = ["-q", "-n", "60", "-c", "2", "-d", "100000", "-t", "set,get"];
     replay.benchmark(&[&large[..], &app].concat());
     replay.clients(AT_ORIGIN);
     let calls = replay.origin.calls().unwrap();
@@ -208,7 +206,10 @@ fn clients_that_never_log_in() {
         password: "",
         user: ("", ""),
     });
-    let resets = replay.origin.calls().unwrap()["reset"];
-    let report = replay.finish(|report| report.count("connections", "captured") + resets);
-    assert!(report.count("connections", "captured") > 300, "{report}");
+    // Some connections of the benchmark say nothing before they are closed, so nobody logs in.
+    let added = |report: &Report| report.count("targets.0.plugins.0.counters", "logins_added");
+    let report = replay.finish(added);
+    let connections = report.count("connections", "captured");
+    assert!(added(&report) > connections * 9 / 10, "{report}");
+    assert!(connections > 300, "{report}");
 }

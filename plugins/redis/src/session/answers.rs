@@ -89,9 +89,7 @@ impl Connection {
             (Expected::OwnDiscard, _) => return Ok(()),
             _ => {}
         }
-        if !self.expected.has_introduction() {
-            ctx.release();
-        }
+        self.agreed_to_introduction(ctx);
         Ok(())
     }
 
