@@ -16,6 +16,9 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 const REPORT: &str = "report.json";
 const PORT: u16 = 6379;
 
+/// Commands that take some seconds.
+const LONG_LOAD: &str = "200000";
+
 const CLIENTS: &str = include_str!("plugin_redis/clients.py");
 
 const AT_ORIGIN: RedisAccounts<'_> = RedisAccounts {
@@ -45,6 +48,10 @@ impl Replay {
     ) -> Option<Self> {
         let lab = Lab::for_test()?;
         let origin = origin(lab.host("origin")).unwrap();
+        Some(Self::between(lab, origin, mode, form))
+    }
+
+    fn between(lab: Lab, origin: Redis, mode: Mode, form: Form) -> Self {
         let target = Redis::start_for(lab.host("target"), AT_TARGET).unwrap();
         let secret = |name: &str, text: &str| {
             let path = lab.path(name);
@@ -70,13 +77,13 @@ impl Replay {
         let tcpcopy = programs()
             .start_tcpcopy(&lab, lab.host("origin"), &setup, REPORT)
             .unwrap();
-        Some(Self {
+        Self {
             lab,
             origin,
             target,
             tcpcopy,
             _intercepts: intercepts,
-        })
+        }
     }
 
     fn benchmark(&self, arguments: &[&str]) {
@@ -95,6 +102,27 @@ impl Replay {
         let (user, password) = accounts.user;
         let clients = client.args([accounts.password, user, password]);
         clients.timeout(LOAD_TIMEOUT).run().unwrap();
+    }
+
+    /// The same as [`start`](Self::start), with clients that have logged in before tcpcopy starts and
+    /// go on for longer than that takes.
+    fn join(mode: Mode, form: Form) -> Option<(Self, Process)> {
+        let lab = Lab::for_test()?;
+        let origin = Redis::start_for(lab.host("origin"), AT_ORIGIN).unwrap();
+        let server = origin.ipv4().ip();
+        let load = lab.host("client").command("redis-benchmark");
+        let load = load.args(["-h", &server.to_string(), "-a", AT_ORIGIN.password]);
+        let load = load.args(["-q", "-c", "4", "-n", LONG_LOAD, "-t", "get"]);
+        let load = load.spawn().unwrap();
+        wait_until("the load to begin", TIMEOUT, || {
+            origin
+                .calls()
+                .unwrap()
+                .get("get")
+                .is_some_and(|it| *it > 100)
+        })
+        .unwrap();
+        Some((Self::between(lab, origin, mode, form), load))
     }
 
     /// Waits until the target has counted what the origin has, `more` logins aside, and ends tcpcopy.
@@ -212,4 +240,27 @@ fn clients_that_never_log_in() {
     let connections = report.count("connections", "captured");
     assert!(added(&report) > connections * 9 / 10, "{report}");
     assert!(connections > 300, "{report}");
+}
+
+#[test]
+fn clients_from_before_the_capture() {
+    let Some((replay, mut load)) = Replay::join(Mode::Target, Form::Native) else {
+        return;
+    };
+    assert!(load.is_running(), "tcpcopy was to start while it runs");
+    assert!(load.wait(LOAD_TIMEOUT).unwrap().status.success());
+    let report = Programs::finish_tcpcopy(&replay.lab, replay.tcpcopy, REPORT).unwrap();
+    report.assert_balanced();
+    let (calls, errors) = (
+        replay.target.calls().unwrap(),
+        replay.target.errors().unwrap(),
+    );
+    assert!(errors.is_empty(), "{errors:?}\n{report}");
+    assert_eq!(calls["auth"], 4, "{calls:?}\n{report}");
+    assert!(calls["get"] > 1_000, "{calls:?}\n{report}");
+    let marked = report.count("requests", "delivered");
+    assert_eq!(calls["get"], marked, "{calls:?}\n{report}");
+    tell(&format!(
+        "{marked} commands of connections that were there before"
+    ));
 }
