@@ -8,6 +8,10 @@ use crate::values::Learnt;
 /// Requests without an answer at most: a client that sends more at once is no client of a server.
 const UNANSWERED: usize = 10_000;
 
+/// So many requests after one that the target has answered and the origin has not, the origin's
+/// answer has been missed.
+const BEHIND: usize = 100;
+
 /// The requests that an answer is still to come for, in order.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
@@ -133,6 +137,14 @@ impl Exchanges {
             exchange.origin = Origin::Answered(status);
             exchange.of_origin = learnt;
         }
+    }
+
+    /// Whether the origin has not answered what the target answered so long ago that its answer must
+    /// have been missed.
+    pub(crate) fn origin_is_missed(&self) -> bool {
+        let front = self.list.front();
+        let is_answered = front.is_some_and(|it| it.target == Target::Answered);
+        is_answered && self.list.len() >= BEHIND
     }
 
     /// The origin's answers to all requests so far will not be known.

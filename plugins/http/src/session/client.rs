@@ -54,7 +54,7 @@ impl Connection {
             Some(_) => plugin.values.mask(path_of(head.target())),
             None => 0,
         };
-        self.align_origin();
+        self.align_origin(ctx);
         let added = self.exchanges.add(request.kind, request.is_last, mask);
         let Some(number) = added else {
             return self.refuse("too_many_unanswered", ctx);

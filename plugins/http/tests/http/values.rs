@@ -400,6 +400,16 @@ fn a_hole_in_an_answer_costs_that_answer() {
 }
 
 #[test]
+fn an_origin_that_is_not_captured_is_given_up() {
+    let request = "C: GET /a HTTP/1.1\\r\\n\\r\\n\nT: HTTP/1.1 204 x\\r\\n\\r\\n\n";
+    let transcript = request.repeat(11_000).parse().expect("a transcript");
+    let played = plugin_api::testkit::run::<tcpcopy_plugin_http::Http>(&cookie(), &transcript);
+    let played = played.expect("played");
+    assert_eq!(played.refusal(), None);
+    assert_eq!(played.count("origin_unreadable"), 1);
+}
+
+#[test]
 fn a_script_may_send_a_cookie_as_a_header() {
     let config = learn(vec![
         Config::new()
