@@ -386,6 +386,41 @@ fn shared_values_reach_other_shards_and_wake_them() {
 }
 
 #[test]
+fn no_wake_is_lost_between_threads() {
+    const KEYS: u32 = 300;
+    let host = chain(&["a"]).host;
+    let (wake, woken) = std::sync::mpsc::channel();
+    let wake = std::sync::Mutex::new(wake);
+    let mut waiting = Scene::of(host.clone());
+    waiting.set = host.plugins(Arc::new(move || {
+        let wake = wake.lock().expect("nobody panics with it");
+        wake.send(()).expect("somebody waits");
+    }));
+    let mut setting = Scene::of(host);
+    let sets = std::thread::spawn(move || {
+        setting.open();
+        for key in 0..KEYS {
+            setting.client(&format!("a.set k{key}=v"));
+        }
+    });
+    waiting.open();
+    for key in 0..KEYS {
+        let mut told = waiting.client(&format!("a.wait k{key}"));
+        while !told.contains(&format!("k{key}=v")) {
+            if waiting.set.woken() == Some(SESSION) {
+                told = waiting.tell(Event::Woken);
+            } else {
+                let patience = Duration::from_secs(60);
+                woken
+                    .recv_timeout(patience)
+                    .expect("whoever sets it wakes us");
+            }
+        }
+    }
+    sets.join().expect("it panics nowhere");
+}
+
+#[test]
 fn plugins_have_maps_of_their_own() {
     let mut stage = chain(&["a", "b"]);
     stage.open();
