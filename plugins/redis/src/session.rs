@@ -98,8 +98,14 @@ impl Connection {
     pub(crate) fn open(plugin: &mut Redis, info: &SessionInfo, ctx: &mut Context<'_>) -> Self {
         let key = memory::key(info);
         let (agreed, introduction) = if info.start_seen {
-            Agreed::forget(&key, ctx);
-            (Agreed::default(), Introduction::of_new(plugin))
+            let settings = &plugin.settings;
+            let agreed = Agreed::of_new(settings);
+            // What nobody has kept anything of was there before the capture, and begins in `db`.
+            match settings.database(0) == settings.database(settings.late_db) {
+                true => Agreed::forget(&key, ctx),
+                false => agreed.keep(&key, ctx),
+            }
+            (agreed, Introduction::of_new(plugin))
         } else {
             let agreed = Agreed::recall(&key, ctx).unwrap_or_default();
             let introduction = Introduction::of_late(plugin, &agreed);

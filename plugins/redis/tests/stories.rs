@@ -589,3 +589,34 @@ fn another_connection_begins_where_the_last_one_was() {
         "it was another client"
     );
 }
+
+#[test]
+fn another_connection_of_a_client_that_selected_nothing_is_not_taken_for_an_old_one() {
+    let databases = Config::new().with("0", 8).with("2", 5);
+    let config = Config::new().with("db", 2).with("databases", databases);
+    let selects = |first: &str| {
+        let text = format!(
+            r"
+        {first}
+        T end
+        session 2 mid-stream client=192.0.2.9:1234
+        "
+        );
+        let played = play(&config, &text);
+        String::from_utf8_lossy(&played.session(2).unwrap().sent).replace("\r\n", "|")
+    };
+    let new = "session 1 client=192.0.2.9:1234\n";
+    let selected = |database| format!("*2|$6|SELECT|$1|{database}|");
+    assert_eq!(selects(&format!("{new}C: PING\\r\\n")), selected(8));
+    assert_eq!(
+        selects(&format!("{new}C: AUTH x\\r\\n\nT: +OK\\r\\n")),
+        selected(8)
+    );
+    let old = "session 1 mid-stream client=192.0.2.9:1234\n";
+    assert_eq!(selects(old), selected(5));
+    let reset = r"C: *1\r\n$5\r\nRESET\r\n";
+    assert_eq!(
+        selects(&format!("{old}{reset}\nT: +OK\\r\\n+RESET\\r\\n")),
+        selected(8)
+    );
+}

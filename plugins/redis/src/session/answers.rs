@@ -64,7 +64,7 @@ impl Connection {
                         true => Outcome::failed().label(&code),
                         false => Outcome::ok(),
                     });
-                    self.client_answer(expected, &code, &facts, ctx)?;
+                    self.client_answer(plugin, expected, &code, &facts, ctx)?;
                 }
             }
             self.end_silences(ctx);
@@ -96,6 +96,7 @@ impl Connection {
     /// The answer to a command of the client.
     fn client_answer(
         &mut self,
+        plugin: &Redis,
         expected: Expected,
         code: &str,
         facts: &Facts,
@@ -126,7 +127,7 @@ impl Connection {
             }
             (Expected::Reset, false) => {
                 self.expected.reset();
-                self.agree(Agreed::default(), ctx);
+                self.agree(Agreed::of_new(&plugin.settings), ctx);
             }
             (Expected::Monitor, false) => self.expected.set_monitoring(),
             (Expected::Transaction { .. }, false) => {
