@@ -19,6 +19,7 @@ pub(crate) enum Expected {
     /// `AUTH` or `HELLO` of the client, with the target's account or as the client said it.
     Login {
         is_mapped: bool,
+        /// What `HELLO` asks for, 0 where that is none.
         protocol: Option<u8>,
     },
     Reset,
@@ -50,10 +51,17 @@ pub(crate) enum Expected {
 impl Expected {
     /// Whether no exchange ends with it.
     pub(crate) fn is_own(self) -> bool {
-        matches!(
-            self,
-            Self::OwnLogin | Self::OwnHello | Self::OwnSelect | Self::OwnDiscard
-        )
+        self.is_introduction() || self == Self::OwnDiscard
+    }
+
+    /// Whether it is a part of what the plugin tells the target before the client's commands.
+    fn is_introduction(self) -> bool {
+        matches!(self, Self::OwnLogin | Self::OwnHello | Self::OwnSelect)
+    }
+
+    /// Whether it says who the client is, or forgets that.
+    fn tells_user(self) -> bool {
+        matches!(self, Self::Login { .. } | Self::OwnLogin | Self::Reset)
     }
 }
 
@@ -75,6 +83,8 @@ pub(crate) enum Answers {
 pub(crate) struct ExpectedReplies {
     /// What is expected, each so many times in a row.
     queue: VecDeque<(Expected, u32)>,
+    /// How many of them are parts of introductions.
+    introductions: usize,
     /// 3 once the target has agreed.
     protocol: u8,
     is_monitoring: bool,
@@ -88,17 +98,13 @@ pub(crate) struct ExpectedReplies {
 impl ExpectedReplies {
     /// Adds what is owed for the next command. False where there is too much.
     pub(crate) fn push(&mut self, expected: Expected) -> bool {
-        if let Some((last, times)) = self.queue.back_mut()
-            && *last == expected
-            && *times < u32::MAX
-        {
-            *times += 1;
-            return true;
+        let places = self.queue.len();
+        match self.queue.back_mut() {
+            Some((last, times)) if *last == expected && *times < u32::MAX => *times += 1,
+            _ if places >= MOST => return false,
+            _ => self.queue.push_back((expected, 1)),
         }
-        if self.queue.len() >= MOST {
-            return false;
-        }
-        self.queue.push_back((expected, 1));
+        self.introductions += usize::from(expected.is_introduction());
         true
     }
 
@@ -123,6 +129,7 @@ impl ExpectedReplies {
                 self.queue = VecDeque::new();
             }
         }
+        self.introductions -= usize::from(expected.is_introduction());
         Some(expected)
     }
 
@@ -134,10 +141,12 @@ impl ExpectedReplies {
 
     /// Whether the target still has to agree to what the plugin has said by itself.
     pub(crate) fn has_introduction(&self) -> bool {
-        let is_introduction = |it: Expected| it.is_own() && it != Expected::OwnDiscard;
-        self.queue
-            .iter()
-            .any(|(expected, _)| is_introduction(*expected))
+        self.introductions > 0
+    }
+
+    /// Whether the target has yet to answer what says who the client is.
+    pub(crate) fn has_login(&self) -> bool {
+        self.queue.iter().any(|(expected, _)| expected.tells_user())
     }
 
     /// The target has agreed to this version of the protocol.
@@ -158,6 +167,7 @@ impl ExpectedReplies {
     pub(crate) fn reset(&mut self) {
         *self = Self {
             queue: std::mem::take(&mut self.queue),
+            introductions: self.introductions,
             ..Self::default()
         };
     }
@@ -328,6 +338,32 @@ mod tests {
         let all = answers(&mut expected, "+OK\r\n$-1\r\n");
         assert_eq!(all, [Answers::All(Expected::Answer); 2]);
         assert_eq!(expected.open(), 998);
+    }
+
+    #[test]
+    fn introductions_and_logins_are_known_without_what_is_around_them() {
+        let mut expected = ExpectedReplies::default();
+        for each in [
+            Expected::Reset,
+            Expected::OwnDiscard,
+            Expected::OwnLogin,
+            Expected::OwnLogin,
+            Expected::OwnSelect,
+            Expected::Answer,
+        ] {
+            assert!(expected.push(each));
+        }
+        let mut facts = Vec::new();
+        while let Some(first) = expected.first() {
+            facts.push((expected.has_introduction(), expected.has_login()));
+            if first == Expected::Reset {
+                expected.reset();
+            }
+            expected.pop();
+        }
+        let both = (true, true);
+        let wanted = [both, both, both, both, (true, false), (false, false)];
+        assert_eq!(facts, wanted);
     }
 
     #[test]

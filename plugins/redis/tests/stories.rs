@@ -620,3 +620,50 @@ fn another_connection_of_a_client_that_selected_nothing_is_not_taken_for_an_old_
         selected(8)
     );
 }
+
+#[test]
+fn a_target_that_knows_no_hello_is_logged_in_to_by_auth() {
+    let config = password().with("accounts", "app app2 x");
+    let hello = r"C: *5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$3\r\nold\r\n";
+    let mapped = "*5|$5|HELLO|$1|3|$4|AUTH|$4|app2|$1|x|";
+    let auth = "*3|$4|AUTH|$4|app2|$1|x|";
+    let goes_on = |answer: &str, then: &str| {
+        let played = play(&config, &format!("{hello}\nT: {answer}\\r\\n\n{then}\n"));
+        (
+            sent(&played)
+                .replace(mapped, "(hello)")
+                .replace(auth, "(auth)"),
+            played.refusal().map(str::to_owned),
+        )
+    };
+    let unknown = "-ERR unknown command 'HELLO'";
+    let went_on = |sent: &str| (sent.to_owned(), None);
+    // The origin knew it, so the client says no more of who it is.
+    let ping = r"C: PING\r\n";
+    assert_eq!(goes_on(unknown, ping), went_on("(hello)(auth)"));
+    let answered = "C: PING\\r\\n\nT: +OK\\r\\n";
+    assert_eq!(goes_on(unknown, answered), went_on("(hello)(auth)PING|"));
+    // The origin did not know it either.
+    let login = r"C: AUTH app old\r\nPING\r\n";
+    assert_eq!(goes_on("-NOPROTO no", login), went_on("(hello)(auth)PING|"));
+    for answer in ["-WRONGPASS no", "-NOPERM no"] {
+        let refused = ("(hello)".to_owned(), Some("login_failed".to_owned()));
+        assert_eq!(goes_on(answer, ping), refused);
+    }
+    // The client has logged in before it heard the answer.
+    let ahead = format!(
+        "{hello}AUTH app old\\r\\nPING\\r\\n\nT: {unknown}\\r\\n+OK\\r\\n+PONG\\r\\n\n{ping}"
+    );
+    let played = play(&config, &ahead);
+    assert_eq!(sent(&played), format!("{mapped}{auth}PING|PING|"));
+    let turned_down = "C: AUTH app old\\r\\n\nT: -ERR invalid password\\r\\n\nC: PING\\r\\n";
+    let refusal = play(&config, turned_down).refusal().map(str::to_owned);
+    assert_eq!(refusal.as_deref(), Some("login_failed"));
+
+    let again = format!(
+        "session 1 client=192.0.2.9:1\n{hello}\nT: {unknown}\\r\\n\n{answered}\nT: +PONG\\r\\n\n\
+         T end\nsession 2 mid-stream client=192.0.2.9:1\n"
+    );
+    let next = play(&config, &again).session(2).unwrap().sent.clone();
+    assert_eq!(String::from_utf8_lossy(&next).replace("\r\n", "|"), auth);
+}

@@ -25,6 +25,9 @@ const ADVICE: [(&str, &str); 4] = [
     ("READONLY", "the target is a replica and takes no writes"),
 ];
 
+/// Codes that say of `HELLO` that it is the account that is wrong, not the command.
+const TURNED_DOWN: [&str; 3] = ["WRONGPASS", "NOAUTH", "NOPERM"];
+
 /// A reply, as far as it matters for a session.
 struct Facts {
     is_error: bool,
@@ -105,10 +108,16 @@ impl Connection {
         match (expected, facts.is_error) {
             (
                 Expected::Login {
-                    is_mapped: true, ..
+                    is_mapped: true,
+                    protocol,
                 },
                 true,
-            ) => return Err(login_failed(code, ctx)),
+            ) => {
+                if protocol.is_none() || TURNED_DOWN.contains(&code) {
+                    return Err(login_failed(code, ctx));
+                }
+                self.hello_failed(plugin, ctx);
+            }
             (Expected::Login { protocol, .. }, false) => {
                 if let Some(protocol) = protocol {
                     self.expected.set_protocol(protocol);
@@ -141,6 +150,22 @@ impl Connection {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The target knows no `HELLO`, or not this one. A client that was told the same goes on with
+    /// `AUTH`; any other has logged in, and has to be before its next command.
+    fn hello_failed(&mut self, plugin: &Redis, ctx: &mut Context<'_>) {
+        if self.expected.has_login() || self.introduction.account.is_some() {
+            return;
+        }
+        if let Some(user) = self.logging_in.take() {
+            self.introduction.account = plugin.settings.accounts.of(&user).cloned();
+            let agreed = Agreed {
+                user: Some(user),
+                ..self.agreed.clone()
+            };
+            self.agree(agreed, ctx);
+        }
     }
 
     fn agree(&mut self, agreed: Agreed, ctx: &mut Context<'_>) {

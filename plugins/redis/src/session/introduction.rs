@@ -21,6 +21,10 @@ pub(super) struct Introduction {
 }
 
 impl Introduction {
+    fn is_empty(&self) -> bool {
+        self.account.is_none() && !self.is_resp3 && self.database.is_none()
+    }
+
     /// What the target is told of a connection that begins.
     pub(super) fn of_new(plugin: &Redis) -> Self {
         let database = plugin.settings.database(0);
@@ -58,6 +62,9 @@ impl Connection {
     /// it that would fail.
     pub(super) fn introduce(&mut self, kind: Kind, ctx: &mut Context<'_>) {
         if matches!(kind, Kind::Quit | Kind::Reset) {
+            return;
+        }
+        if self.introduction.is_empty() {
             return;
         }
         let is_agreed = !self.expected.has_introduction();
