@@ -9,6 +9,17 @@ use crate::reply::{Reply, Shape};
 /// must not cost memory without end; the gate has given up on it long before.
 const MOST: usize = 1 << 20;
 
+/// What a login, `SELECT` or a transaction with them changes about the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The target's number of the database that is selected.
+    pub(crate) database: Option<u64>,
+    /// There is an `AUTH` or `HELLO`.
+    pub(crate) is_login: bool,
+    /// What `HELLO` asks for.
+    pub(crate) protocol: Option<u8>,
+}
+
 /// What the target owes for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -30,6 +41,7 @@ pub(crate) enum Expected {
     /// subscribed to several topics at once.
     Transaction {
         more: u64,
+        queued: Changes,
     },
     /// So many values, of whatever kind.
     Values(u64),
@@ -186,7 +198,7 @@ impl ExpectedReplies {
         };
         let first = *first;
         let next = match first {
-            Expected::Transaction { more } if more > 0 && reply.shape == Shape::Array => {
+            Expected::Transaction { more, .. } if more > 0 && reply.shape == Shape::Array => {
                 Some(Expected::Values(more))
             }
             Expected::Values(left) if left > 1 => Some(Expected::Values(left - 1)),
@@ -426,13 +438,17 @@ mod tests {
     #[test]
     fn a_transaction_that_subscribes_to_several_topics_is_followed_by_the_rest() {
         let mut expected = ExpectedReplies::default();
-        expected.push(Expected::Transaction { more: 1 });
+        let transaction = Expected::Transaction {
+            more: 1,
+            queued: Changes::default(),
+        };
+        expected.push(transaction);
         let text = "*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
             *3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n+PONG\r\n";
         let wanted = [Answers::Part, Answers::All(Expected::Values(1))];
         assert_eq!(answers(&mut expected, text), wanted);
-        expected.push(Expected::Transaction { more: 1 });
+        expected.push(transaction);
         let aborted = answers(&mut expected, "*-1\r\n");
-        assert_eq!(aborted, [Answers::All(Expected::Transaction { more: 1 })]);
+        assert_eq!(aborted, [Answers::All(transaction)]);
     }
 }

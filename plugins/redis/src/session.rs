@@ -1,9 +1,11 @@
 //! One connection: commands go to the target, and its replies end the exchanges.
 
 mod answers;
+mod fate;
 mod introduction;
 mod login;
 mod silence;
+mod transaction;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,9 +20,11 @@ use crate::memory::{self, Agreed};
 use crate::reply::ReplyParser;
 use crate::resync::{self, Found};
 use crate::rewrite;
+use fate::Fate;
 use introduction::Introduction;
-use login::{login, user_of};
+use login::user_of;
 use silence::Silence;
+use transaction::Transaction;
 
 /// Why a session can't be replayed.
 type Refusal = Cow<'static, str>;
@@ -55,8 +59,7 @@ pub struct Connection {
     introduction: Introduction,
     /// What follows an introduction is held until the target has answered so many parts of it.
     held_for: u32,
-    /// In a transaction: how many answers more than one its `EXEC` has.
-    transaction: Option<u64>,
+    transaction: Option<Transaction>,
     silence: Silence,
     replies: ReplyParser,
     expected: ExpectedReplies,
@@ -84,14 +87,6 @@ impl fmt::Debug for Connection {
 struct Following {
     rest: Rest,
     is_sent: bool,
-}
-
-/// What becomes of a command.
-enum Fate {
-    /// It is sent, perhaps in other words, and owes this.
-    Sent(Option<Vec<u8>>, Expected),
-    /// It is left out, and counted under this name.
-    LeftOut(Cow<'static, str>),
 }
 
 impl Connection {
@@ -276,8 +271,18 @@ impl Connection {
             }
             Fate::Sent(words, expected) => (words, expected),
         };
-        self.note(kind, command);
-        self.introduce(kind, ctx);
+        let mut expected = expected;
+        match &mut self.transaction {
+            // What the plugin said here would be queued, too.
+            Some(transaction) => {
+                expected = transaction.queue(expected);
+                self.note(kind, command);
+            }
+            None => {
+                self.note(kind, command);
+                self.introduce(kind, ctx);
+            }
+        }
         ctx.send(words.as_deref().unwrap_or(command.raw));
         let is_silent = self.silence.swallows(kind);
         if is_silent && matches!(kind, Kind::Subscribe(_)) {
@@ -298,92 +303,35 @@ impl Connection {
         Ok(true)
     }
 
-    /// What becomes of a command that the configuration does not drop.
-    fn fate(&self, plugin: &Redis, kind: Kind, command: &Command<'_>) -> Result<Fate, Refusal> {
-        let settings = &plugin.settings;
-        let is_whole = command.is_whole() && command.raw.len() <= GATHERED_BYTES;
-        let needs_all = matches!(kind, Kind::Auth | Kind::Hello | Kind::Select);
-        if needs_all && !is_whole {
-            return Err("command_too_long".into());
-        }
-        let words = match kind {
-            Kind::Auth | Kind::Hello => return login(&settings.accounts, kind, command),
-            Kind::Select => {
-                let Some(origin) = command.number(1) else {
-                    return Ok(Fate::Sent(None, Expected::Answer));
-                };
-                let target = settings.database(origin);
-                let mut words = Vec::new();
-                rewrite::select(&mut words, target);
-                let words = (target != origin).then_some(words);
-                return Ok(Fate::Sent(words, Expected::Selected(target)));
-            }
-            Kind::ReplyOn | Kind::ReplyOff | Kind::ReplySkip if self.transaction.is_some() => {
-                return Err("client_reply_in_multi".into());
-            }
-            Kind::Exec | Kind::Discard if self.has_missed && self.transaction.is_none() => {
-                return Ok(Fate::LeftOut("exec_without_multi".into()));
-            }
-            Kind::Databases if is_whole && settings.maps_databases() => {
-                rewrite::databases(command, settings)
-            }
-            Kind::Blocking(wait) if is_whole => settings
-                .block_limit_ms
-                .and_then(|limit| rewrite::blocking(command, wait, limit)),
-            _ => None,
-        };
-        Ok(Fate::Sent(words, self.owed(kind, command)))
-    }
-
-    /// What the target owes for a command.
-    fn owed(&self, kind: Kind, command: &Command<'_>) -> Expected {
-        let topics = command.count.saturating_sub(1);
-        match kind {
-            Kind::Reset => Expected::Reset,
-            Kind::Monitor => Expected::Monitor,
-            Kind::Exec => Expected::Transaction {
-                more: self.transaction.unwrap_or(0),
-            },
-            Kind::Subscribe(topic) if topics > 0 && self.transaction.is_none() => {
-                Expected::Topics {
-                    topic,
-                    joins: true,
-                    left: topics,
-                }
-            }
-            Kind::Unsubscribe(topic) if self.transaction.is_none() => match topics {
-                0 => Expected::AllTopics(topic),
-                left => Expected::Topics {
-                    topic,
-                    joins: false,
-                    left,
-                },
-            },
-            _ => Expected::Answer,
-        }
-    }
-
     /// Remembers what a command that is sent does to the connection.
     fn note(&mut self, kind: Kind, command: &Command<'_>) {
         match kind {
             Kind::Multi => {
-                self.transaction.get_or_insert(0);
+                self.transaction.get_or_insert_default();
             }
-            Kind::Exec | Kind::Discard | Kind::Reset => self.transaction = None,
+            Kind::Exec => {
+                let user = self.transaction.take().and_then(|it| it.user);
+                self.logging_in = user.or(self.logging_in.take());
+            }
+            Kind::Discard | Kind::Reset => self.transaction = None,
             Kind::Subscribe(_) | Kind::Unsubscribe(_) => {
-                if let Some(more) = &mut self.transaction {
-                    *more += command.count.saturating_sub(2);
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.more += command.count.saturating_sub(2);
                     self.expected.note_silent_topics();
                 }
             }
             Kind::Auth | Kind::Hello => {
-                if let Some(user) = user_of(kind, command) {
-                    self.logging_in = Some(user.to_vec());
-                    self.introduction.account = None;
+                let Some(user) = user_of(kind, command).map(<[u8]>::to_vec) else {
+                    return;
+                };
+                match &mut self.transaction {
+                    Some(transaction) => transaction.user = Some(user),
+                    None => {
+                        self.logging_in = Some(user);
+                        self.introduction.account = None;
+                    }
                 }
             }
-            // A number that is none changes nothing.
-            Kind::Select if command.number(1).is_some() => self.introduction.database = None,
             _ => {}
         }
     }

@@ -667,3 +667,94 @@ fn a_target_that_knows_no_hello_is_logged_in_to_by_auth() {
     let next = play(&config, &again).session(2).unwrap().sent.clone();
     assert_eq!(String::from_utf8_lossy(&next).replace("\r\n", "|"), auth);
 }
+
+#[test]
+fn a_select_that_fails_leaves_the_client_in_its_own_database_0() {
+    let databases = Config::new().with("0", 8).with("1", 9);
+    let config = Config::new().with("databases", databases);
+    let first = "*2|$6|SELECT|$1|8|";
+    let text = |select: &str| {
+        format!("C: {select}\\r\\nPING\\r\\n\nT: +OK\\r\\n-ERR DB index is out of range\\r\\n")
+    };
+    let played = play(&config, &text("SELECT 9999"));
+    assert_eq!(sent(&played), format!("{first}SELECT 9999|PING|"));
+    // It must not become one that does not fail.
+    let played = play(&config, &text("SELECT 1 2"));
+    assert_eq!(sent(&played), format!("{first}SELECT 1 2|PING|"));
+    assert_eq!(ends(&played), ["SELECT: ERR", "PING: open"]);
+}
+
+#[test]
+fn what_is_queued_in_a_transaction_holds_once_it_is_executed() {
+    let databases = Config::new().with("1", 9);
+    let config = password().with("databases", databases);
+    let next = |commands: &str| {
+        let text = format!(
+            "session 1 client=192.0.2.9:1\n{commands}\nT end\n\
+             session 2 mid-stream client=192.0.2.9:1\n"
+        );
+        let played = play(&config, &text);
+        assert_eq!(played.refusal(), None, "{played}");
+        let next = played.session(2).unwrap().sent.clone();
+        String::from_utf8_lossy(&next).replace("\r\n", "|")
+    };
+    let auth = "*2|$4|AUTH|$3|new|";
+    let selects = format!("{auth}*2|$6|SELECT|$1|9|");
+    let queue = r"C: PING\r\nMULTI\r\nSELECT 1\r\nHELLO 3\r\n
+        T: +OK\r\n+PONG\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n";
+    assert_eq!(next(queue), auth);
+    assert_eq!(
+        next(&format!("{queue}\nC: DISCARD\\r\\n\nT: +OK\\r\\n")),
+        auth
+    );
+    assert_eq!(next(&format!("{queue}\nC: EXEC\\r\\n\nT: *-1\\r\\n")), auth);
+    let hello = "*2|$5|HELLO|$1|3|";
+    assert_eq!(
+        next(&format!(
+            "{queue}\nC: EXEC\\r\\n\nT: *2\\r\\n+OK\\r\\n%0\\r\\n"
+        )),
+        selects.replace(auth, &format!("{auth}{hello}"))
+    );
+    // A login that the target will not queue fails by itself.
+    let login = r"C: PING\r\nMULTI\r\nAUTH x\r\n
+        T: +OK\r\n+PONG\r\n+OK\r\n-ERR no\r\n";
+    assert_eq!(next(login), auth);
+    // MULTI has no arguments.
+    let no_multi = r"C: PING\r\nMULTI x\r\nSELECT 1\r\n
+        T: +OK\r\n+PONG\r\n-ERR wrong number\r\n+OK\r\n";
+    assert_eq!(next(no_multi), selects);
+}
+
+#[test]
+fn nobody_logs_in_within_a_transaction() {
+    let config = password();
+    let text = r"
+        C: HELLO 3 AUTH default old\r\nMULTI\r\n
+        T: -ERR unknown command\r\n
+        C: GET a\r\nEXEC\r\n
+        T: +OK\r\n+QUEUED\r\n*1\r\n$-1\r\n
+        C: PING\r\n
+    ";
+    let played = play(&config, text);
+    let wanted = "MULTI|GET a|EXEC|*2|$4|AUTH|$3|new|";
+    assert!(sent(&played).ends_with(wanted), "{played}");
+}
+
+#[test]
+fn long_commands_whose_end_must_be_known_are_refused() {
+    let key = "k".repeat(70_000);
+    let refusal = |config: &Config, command: &str| {
+        let text = format!("C: {}\n", command.replace("|", "\\r\\n"));
+        let played = testkit::run::<Redis>(config, &text.parse().unwrap()).unwrap();
+        played.refusal().map(str::to_owned)
+    };
+    let maps = Config::new().with("databases", Config::new().with("1", 9));
+    let limits = Config::new().with("block_limit_ms", 5);
+    let copy = format!("*5|$4|COPY|$70000|{key}|$1|a|$2|DB|$1|1|");
+    let pop = format!("*3|$5|BLPOP|$70000|{key}|$1|0|");
+    let too_long = Some("command_too_long".to_owned());
+    assert_eq!(refusal(&maps, &copy), too_long);
+    assert_eq!(refusal(&limits, &pop), too_long);
+    assert_eq!(refusal(&limits, &copy), None);
+    assert_eq!(refusal(&maps, &pop), None);
+}

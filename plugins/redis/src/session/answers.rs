@@ -4,7 +4,7 @@ use plugin_api::{Context, Level, Outcome};
 
 use super::{Connection, Refusal};
 use crate::Redis;
-use crate::expected::{Answers, Expected};
+use crate::expected::{Answers, Changes, Expected};
 use crate::memory::Agreed;
 use crate::reply::{Reply, Shape};
 
@@ -119,29 +119,29 @@ impl Connection {
                 self.hello_failed(plugin, ctx);
             }
             (Expected::Login { protocol, .. }, false) => {
-                if let Some(protocol) = protocol {
-                    self.expected.set_protocol(protocol);
-                }
-                let mut agreed = self.agreed.clone();
-                agreed.is_resp3 = self.expected.protocol() == 3;
-                agreed.user = self.logging_in.take().or(agreed.user);
-                self.agree(agreed, ctx);
+                let done = Changes {
+                    is_login: true,
+                    protocol,
+                    database: None,
+                };
+                self.done(done, ctx);
             }
             (Expected::Selected(database), false) => {
-                let agreed = Agreed {
+                let done = Changes {
                     database: Some(database),
-                    ..self.agreed.clone()
+                    ..Changes::default()
                 };
-                self.agree(agreed, ctx);
+                self.done(done, ctx);
             }
             (Expected::Reset, false) => {
                 self.expected.reset();
                 self.agree(Agreed::of_new(&plugin.settings), ctx);
             }
             (Expected::Monitor, false) => self.expected.set_monitoring(),
-            (Expected::Transaction { .. }, false) => {
-                if facts.is_null {
-                    ctx.count("transactions_aborted", 1);
+            (Expected::Transaction { queued, .. }, false) => {
+                match facts.is_null {
+                    true => ctx.count("transactions_aborted", 1),
+                    false => self.done(queued, ctx),
                 }
                 if facts.errors_inside > 0 {
                     ctx.count("errors_in_transactions", facts.errors_inside);
@@ -166,6 +166,23 @@ impl Connection {
             };
             self.agree(agreed, ctx);
         }
+    }
+
+    /// The target has done this.
+    fn done(&mut self, done: Changes, ctx: &mut Context<'_>) {
+        if done == Changes::default() {
+            return;
+        }
+        if let Some(protocol) = done.protocol {
+            self.expected.set_protocol(protocol);
+        }
+        let mut agreed = self.agreed.clone();
+        if done.is_login {
+            agreed.is_resp3 = self.expected.protocol() == 3;
+            agreed.user = self.logging_in.take().or(agreed.user);
+        }
+        agreed.database = done.database.or(agreed.database);
+        self.agree(agreed, ctx);
     }
 
     fn agree(&mut self, agreed: Agreed, ctx: &mut Context<'_>) {

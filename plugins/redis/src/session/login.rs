@@ -1,6 +1,7 @@
 //! What becomes of `AUTH` and `HELLO`.
 
-use super::{Fate, Refusal};
+use super::Refusal;
+use super::fate::Fate;
 use crate::accounts::{Accounts, DEFAULT_USER};
 use crate::command::Command;
 use crate::expected::Expected;
