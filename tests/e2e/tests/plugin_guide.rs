@@ -153,3 +153,21 @@ fn it_can_be_tried_without_a_network() {
         assert!(tested.contains(words), "{tested}");
     }
 }
+
+/// The place in its source, although a trap has no words.
+#[test]
+fn a_trial_tells_where_a_plugin_has_panicked() {
+    let Some(lab) = Lab::for_test() else { return };
+    let story = format!("{NOTES}/transcripts/notes.transcript");
+    for form in Form::BOTH {
+        let file = plugin(&lab, "misbehaving", form);
+        let script =
+            r#""$0" plugin test "$1" "$2" --set misbehaving.fault=panic; echo "status $?""#;
+        let shell = lab.host("origin").command("sh");
+        let told = shell.args(["-c", script, &programs().tcpcopy, &file, &story]);
+        let told = told.run().unwrap().stdout;
+        for words in ["fault.rs:", "as I was told, in on_client", "status 1"] {
+            assert!(told.contains(words), "{form:?}: {words} is not in: {told}");
+        }
+    }
+}
