@@ -39,8 +39,8 @@ fn measuring_program(plugins: &Path) -> Result<PathBuf> {
         "--release",
         "--bin",
         "tcpcopy",
-        "--example",
-        "cost",
+        "--bin",
+        "plugin-cost",
     ];
     run_command(cargo(&build).args(packages))?;
     let built = plugins.parent().unwrap_or(plugins);
