@@ -234,7 +234,8 @@ static inline void tcpcopy_begin_exchange(struct tcpcopy_sink sink, const char *
     tcpcopy_put(sink, 2, 0, 0, label, strlen(label));
 }
 
-/* The target's answer to the oldest request without one is complete. */
+/* The target's answer to the oldest request without one is complete, or that request has none: it is
+ * ended then once those before it are, whether it has left or not. */
 static inline void tcpcopy_end_exchange(struct tcpcopy_sink sink, int ok, uint32_t status,
                                         const char *label) {
     uint64_t number = (uint64_t)(ok ? 1 : 0) | ((uint64_t)status << 8);

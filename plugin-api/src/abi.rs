@@ -3,7 +3,8 @@
 //! One version of the contract has two forms that say the same:
 //!
 //! - **WASM**: the WIT package [`PACKAGE`] in `plugin-api/wit/v0.1.0/`, as a component or as a core
-//!   module that carries its type section. Nothing but the package's own imports is linked.
+//!   module with its exports, of which the host makes one. Nothing but the package's own imports is
+//!   linked. `plugin-api/c/wasm` makes such a module of a native plugin in C.
 //! - **native**: the C header `plugin-api/c/tcpcopy_plugin.h`; a shared library exports one symbol,
 //!   [`SYMBOL`], whose name has the version in it.
 //!

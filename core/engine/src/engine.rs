@@ -139,6 +139,10 @@ impl Engine {
             return self.replay.output();
         }
         self.settle_news(now);
+        // What has become known last may have given a session something to say.
+        if self.replay.prepare_output(now) {
+            return self.replay.output();
+        }
         Output::Timeout(self.next_timeout())
     }
 

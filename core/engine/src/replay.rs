@@ -86,6 +86,8 @@ pub(crate) struct Replay {
     packet: Vec<u8>,
     load: Load,
     plugins: Option<Installed>,
+    /// More sessions may be waiting to be woken, since then.
+    woken_since: Option<Instant>,
     tunnel_is_up: bool,
     /// Lingering sessions end as soon as they have nothing to send.
     is_closing: bool,
@@ -127,6 +129,7 @@ impl Replay {
             packet: Vec::with_capacity(2048),
             load: Load::default(),
             plugins,
+            woken_since: None,
             tunnel_is_up: false,
             is_closing: false,
         }
@@ -154,9 +157,8 @@ impl Replay {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let timer = self.timers.next();
-        let retry = self.lines.next_at();
-        timer.map_or(retry, |at| Some(retry.map_or(at, |retry| retry.min(at))))
+        let times = [self.timers.next(), self.lines.next_at(), self.woken_since];
+        times.into_iter().flatten().min()
     }
 
     fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {

@@ -42,7 +42,8 @@ struct Inner {
 
 impl Host {
     /// Puts plugins to work. One instance of each is made at once, so that a configuration that
-    /// will not do shows before the first packet.
+    /// will not do shows before the first packet. Plugins of one name, given for several ports, say,
+    /// share one map of values.
     ///
     /// # Errors
     /// Names the first plugin that does not take its configuration, and what is wrong with it.

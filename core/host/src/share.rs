@@ -268,7 +268,79 @@ impl Mailbox {
 mod tests {
     use std::sync::atomic::AtomicU32;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set { key: u8, length: usize, life: u64 },
+        Take { key: u8 },
+        After(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..8_u8, 0..60_usize, 0..100_u64)
+                .prop_map(|(key, length, life)| Step::Set { key, length, life }),
+            1 => (0..8_u8).prop_map(|key| Step::Take { key }),
+            2 => (0..60_u64).prop_map(Step::After),
+        ]
+    }
+
+    /// A value with its key and its end.
+    type Kept = (u8, Vec<u8>, u64);
+
+    /// The same, as a list in the order of setting.
+    fn set_in_model(model: &mut Vec<Kept>, now: u64, key: u8, value: Vec<u8>, life: u64) -> bool {
+        let size = |value: &[u8]| 1 + value.len() + Limits::ENTRY_BYTES;
+        if 1 + value.len() > 40 {
+            return false;
+        }
+        model.retain(|kept| kept.0 != key && now < kept.2);
+        let sum = |model: &[Kept]| model.iter().map(|kept| size(&kept.1)).sum::<usize>();
+        while sum(model) + size(&value) > MOST {
+            let first = (0..model.len()).min_by_key(|at| model[*at].2);
+            model.remove(first.expect("one value fits"));
+        }
+        model.push((key, value, now + life));
+        true
+    }
+
+    /// Room for four or five values.
+    const MOST: usize = 4 * (Limits::ENTRY_BYTES + 41);
+
+    proptest! {
+        #[test]
+        fn it_is_a_list_of_values(steps in vec(step(), 0..60)) {
+            let (share, mut model, mut now) = (share(MOST), Vec::new(), 0);
+            for step in steps {
+                match step {
+                    Step::Set { key, length, life } => {
+                        let value = vec![key; length];
+                        let is_set = share.set(now, &[key], &value, life, None);
+                        prop_assert_eq!(is_set, set_in_model(&mut model, now, key, value, life));
+                    }
+                    Step::Take { key } => {
+                        let at = model.iter().position(|kept: &Kept| kept.0 == key);
+                        let kept = at.map(|at| model.remove(at)).filter(|kept| now < kept.2);
+                        let taken = share.take(now, &[key]).map(Vec::from);
+                        prop_assert_eq!(taken, kept.map(|kept| kept.1));
+                    }
+                    Step::After(time) => now += time,
+                }
+                for key in 0..8 {
+                    let kept = model.iter().find(|kept| kept.0 == key && now < kept.2);
+                    let found = share.look(now, &[key], <[u8]>::to_vec);
+                    prop_assert_eq!(found, kept.map(|kept| kept.1.clone()));
+                }
+                let bytes = model.iter().map(|kept| 1 + kept.1.len() + Limits::ENTRY_BYTES);
+                prop_assert_eq!(share.state().bytes, bytes.sum::<usize>() as u64);
+                prop_assert!(share.state().bytes <= MOST as u64);
+            }
+        }
+    }
 
     fn share(most_bytes: usize) -> Arc<Share> {
         Share::new(&Limits {

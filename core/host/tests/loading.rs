@@ -190,7 +190,7 @@ fn what_does_not_export_the_contract_is_named() {
     assert!(matches!(problem, LoadProblem::NoPlugin { .. }), "{problem}");
     let bare = scratch.problem("bare.wasm", b"\0asm\x01\0\0\0");
     assert!(
-        bare.to_string().contains("the section `component-type`"),
+        bare.to_string().contains("tcpcopy:plugin/guest@0.1.0"),
         "{bare}"
     );
     let component = scratch.problem("bare.wasm", b"\0asm\x0d\0\x01\0");

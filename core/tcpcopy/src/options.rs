@@ -179,7 +179,7 @@ pub struct Options {
     pub idle_timeout_s: Option<u32>,
 
     /// Captured data held at once, all shards together, in MiB; what exceeds it is dropped and
-    /// counted. The capture rings (-B) come on top
+    /// counted. The capture rings (-B) and the memory of plugins come on top
     #[arg(help_heading = MANNER, short = 'm', long, value_name = "MIB", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(LEAST_MEMORY_MB..))]
     pub memory_mb: u32,

@@ -104,6 +104,8 @@ pub struct Parts {
     pub commands: Receiver<Command>,
     /// Readable when there are commands.
     pub wake: OwnedFd,
+    /// From when on its time counts; the same for all shards, as what plugins share expires.
+    pub epoch: Instant,
 }
 
 impl Shard {
@@ -116,7 +118,7 @@ impl Shard {
             throttle: parts.cpu_share.map(Throttle::new),
             commands: parts.commands,
             wake: parts.wake,
-            epoch: Instant::now(),
+            epoch: parts.epoch,
             is_ending: false,
         }
     }

@@ -135,7 +135,8 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         });
         let lanes = lanes.collect();
         let end = (waker, wake);
-        shards.push(start_shard(&config, number, source, lanes, end, &news)?);
+        let shard = start_shard(&config, number, started, source, lanes, end, &news)?;
+        shards.push(shard);
     }
     Ok(Running {
         config,
@@ -176,6 +177,7 @@ fn engine(
 fn start_shard(
     config: &Config,
     number: u16,
+    epoch: Instant,
     source: SourceParts,
     lanes: Vec<LaneParts>,
     (waker, wake): (Waker, OwnedFd),
@@ -190,6 +192,7 @@ fn start_shard(
             .map(|percent| f64::from(percent) / 100.0 / f64::from(config.shards)),
         commands: receiver,
         wake,
+        epoch,
     });
     let thread = spawn(number, shard, news.clone())?;
     Ok(ShardHandle {

@@ -4,11 +4,10 @@
  * source is the same as for a native library:
  *
  *     clang --target=wasm32 -mbulk-memory -ffreestanding -O2 -nostdlib -Wl,--no-entry \
- *         -I C -I C/wasm -o mine.wasm mine.c C/wasm/adapter.c C/wasm/type.c C/wasm/libc.c
+ *         -I C -I C/wasm -o mine.wasm mine.c C/wasm/adapter.c C/wasm/libc.c
  *
- * where C is this file's parent directory. `type.c` carries the contract's type, by which tcpcopy
- * knows the module; `libc.c` is what of the C library plugins need most. Instead of it and of
- * `-I C/wasm`, any library will do that imports nothing.
+ * where C is this file's parent directory. `libc.c` is what of the C library plugins need most; instead
+ * of it and of `-I C/wasm`, any library will do that imports nothing.
  *
  * What crosses the border here is the component model's canonical ABI: strings and lists as pointer
  * and length, what comes in allocated with `cabi_realloc` and ours to free, what goes out as a

@@ -125,6 +125,8 @@ pub(crate) struct Chunks {
 enum ChunkState {
     FirstDigit,
     Size,
+    /// Behind the size: only extensions may follow.
+    Blank,
     Extension,
     SizeLf,
     Data,
@@ -174,8 +176,8 @@ impl Chunks {
     /// One byte that is not content.
     fn framing(&mut self, byte: u8) -> Result<ChunkState, Malformed> {
         use ChunkState::{
-            Bad, Data, DataCr, DataLf, Done, EndLf, Extension, FirstDigit, Line, Size, SizeLf,
-            Trailer, TrailerLf,
+            Bad, Blank, Data, DataCr, DataLf, Done, EndLf, Extension, FirstDigit, Line, Size,
+            SizeLf, Trailer, TrailerLf,
         };
         match (self.state, byte) {
             (Bad(problem), _) => Err(problem),
@@ -187,16 +189,11 @@ impl Chunks {
                 self.size = self.size << 4 | u64::from(digit);
                 Ok(Size)
             }
-            (Size, b';' | b' ' | b'\t') => Ok(Extension),
-            (Size | Extension, b'\r') => Ok(SizeLf),
+            (Size | Blank, b';') => Ok(Extension),
+            (Size | Blank | Extension, b'\r') => Ok(SizeLf),
+            (Size | Blank, b' ' | b'\t') => self.lengthen(Blank),
             (Extension, b'\n' | 0) => Err(Malformed::BadChunk),
-            (Extension, _) => {
-                self.line += 1;
-                match self.line > CHUNK_LINE_BYTES {
-                    true => Err(Malformed::ChunkLineTooLong),
-                    false => Ok(Extension),
-                }
-            }
+            (Extension, _) => self.lengthen(Extension),
             (SizeLf, b'\n') => {
                 self.line = 0;
                 Ok(if self.size == 0 { Line } else { Data })
@@ -217,6 +214,15 @@ impl Chunks {
             (TrailerLf, b'\n') => Ok(Line),
             (EndLf, b'\n') => Ok(Done),
             _ => Err(Malformed::BadChunk),
+        }
+    }
+
+    /// One more byte besides the size in a chunk's line.
+    fn lengthen(&mut self, next: ChunkState) -> Result<ChunkState, Malformed> {
+        self.line += 1;
+        match self.line > CHUNK_LINE_BYTES {
+            true => Err(Malformed::ChunkLineTooLong),
+            false => Ok(next),
         }
     }
 }
@@ -245,7 +251,7 @@ mod tests {
 
     #[test]
     fn chunks_are_read_wherever_they_are_cut() {
-        let bytes = b"4\r\nWiki\r\n006;a=\"b\" ;c\r\npedia \r\n0\r\nA: b\r\nC:\r\n\r\nGET";
+        let bytes = b"4\t \r\nWiki\r\n006 ;a=\"b\" ;c\r\npedia \r\n0\r\nA: b\r\nC:\r\n\r\nGET";
         for piece in 1..bytes.len() {
             let read = read(Body::chunked(100), bytes, piece);
             assert_eq!(read, Ok((b"Wikipedia ".to_vec(), bytes.len() - 3)));
@@ -255,6 +261,7 @@ mod tests {
     #[test]
     fn what_is_no_chunk_is_named() {
         let long = format!("1;{}\r\n", "a".repeat(4097));
+        let blank = format!("1{}\r\n", " ".repeat(4097));
         for (bytes, problem) in [
             (&b"\r\n"[..], Malformed::BadChunk),
             (b"-1\r\n", Malformed::BadChunk),
@@ -267,7 +274,10 @@ mod tests {
             (b"0\r\nA: b\n\n", Malformed::BadChunk),
             (b"0\r\nA: b\r\n c\r\n", Malformed::ObsFold),
             (b"0\r\nA: 123456789\r\n\r\n", Malformed::TrailersTooLarge),
+            (b"4 x\r\nWiki\r\n", Malformed::BadChunk),
+            (b"4\t 4\r\nWiki\r\n", Malformed::BadChunk),
             (long.as_bytes(), Malformed::ChunkLineTooLong),
+            (blank.as_bytes(), Malformed::ChunkLineTooLong),
         ] {
             assert_eq!(read(Body::chunked(10), bytes, 1), Err(problem));
             assert_eq!(read(Body::chunked(10), bytes, bytes.len()), Err(problem));

@@ -8,6 +8,10 @@ use crate::values::Learnt;
 /// Requests without an answer at most: a client that sends more at once is no client of a server.
 const UNANSWERED: usize = 10_000;
 
+/// So many requests after one that is over with the target and that the origin has not answered, the
+/// origin's answer has been missed.
+const BEHIND: usize = 100;
+
 /// The requests that an answer is still to come for, in order.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
@@ -40,6 +44,12 @@ enum Target {
     Asked,
     LeftOut,
     Answered,
+}
+
+impl Target {
+    fn is_over(self) -> bool {
+        matches!(self, Self::LeftOut | Self::Answered)
+    }
 }
 
 /// How far it is with the origin.
@@ -96,9 +106,8 @@ impl Exchanges {
 
     /// What the target answers next.
     pub(crate) fn asked(&self) -> Option<(u64, &Exchange)> {
-        let is_over = |it: Target| matches!(it, Target::LeftOut | Target::Answered);
         let mut open = self.list.iter().zip(self.first..);
-        let (exchange, number) = open.find(|(it, _)| !is_over(it.target))?;
+        let (exchange, number) = open.find(|(it, _)| !it.target.is_over())?;
         (exchange.target == Target::Asked).then_some((number, exchange))
     }
 
@@ -135,6 +144,13 @@ impl Exchanges {
         }
     }
 
+    /// Whether the origin has not answered what is over with the target for so long that its answer
+    /// must have been missed.
+    pub(crate) fn origin_is_missed(&self) -> bool {
+        let front = self.list.front();
+        front.is_some_and(|it| it.target.is_over()) && self.list.len() >= BEHIND
+    }
+
     /// The origin's answers to all requests so far will not be known.
     pub(crate) fn lose_origin(&mut self) {
         for exchange in &mut self.list {
@@ -147,9 +163,7 @@ impl Exchanges {
     /// Takes out the first request if both servers have answered it: what each has said, where both
     /// were asked.
     pub(crate) fn settle(&mut self) -> Option<Option<(Learnt, Learnt)>> {
-        let is_settled = |it: &Exchange| {
-            matches!(it.target, Target::LeftOut | Target::Answered) && it.origin != Origin::Awaited
-        };
+        let is_settled = |it: &Exchange| it.target.is_over() && it.origin != Origin::Awaited;
         self.list.front().filter(|it| is_settled(it))?;
         let settled = self.list.pop_front()?;
         self.first += 1;

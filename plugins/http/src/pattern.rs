@@ -10,15 +10,27 @@ use std::ops::Range;
 use memchr::memmem::Finder;
 use regex_lite::Regex;
 
-/// How much of a text a pattern may match behind its beginning.
-const MATCH_BYTES: usize = 8 * 1024;
+/// How much of a text a pattern may match behind the literal that it begins with, and how many of
+/// those literals are tried: 10 to 25 MB a second are read, and a shard does nothing else meanwhile.
+const MATCH_BYTES: usize = 2 * 1024;
+const TRIES: usize = 64;
+
+/// How much of a text is searched with a pattern that begins with no literal.
+const SEARCH_BYTES: usize = 64 * 1024;
 
 /// A regular expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     regex: Regex,
-    /// What each match begins with; then `regex` is the whole, and matches at a text's beginning.
-    literal: Option<Finder<'static>>,
+    literal: Option<Literal>,
+}
+
+/// What each match begins with.
+#[derive(Clone, Debug)]
+struct Literal {
+    finder: Finder<'static>,
+    /// The whole pattern, at a text's beginning only.
+    anchored: Regex,
 }
 
 impl Pattern {
@@ -28,17 +40,15 @@ impl Pattern {
         let compile = |text: &str| Regex::new(text).map_err(|error| error.to_string());
         let regex = compile(text)?;
         let literal = leading_literal(text);
-        Ok(match literal.len() {
+        let literal = match literal.len() {
             // Too short to be rare.
-            0..3 => Self {
-                regex,
-                literal: None,
-            },
-            _ => Self {
-                regex: compile(&format!("^(?:{text})"))?,
-                literal: Some(Finder::new(&literal).into_owned()),
-            },
-        })
+            0..3 => None,
+            _ => Some(Literal {
+                finder: Finder::new(&literal).into_owned(),
+                anchored: compile(&format!("^(?:{text})"))?,
+            }),
+        };
+        Ok(Self { regex, literal })
     }
 
     /// How many groups it captures.
@@ -74,73 +84,24 @@ impl Pattern {
         Ok(())
     }
 
+    /// Whether it matches anywhere in a part of a head, which is bounded itself: whoever wrote it
+    /// could else hide a match behind enough other text.
     pub(crate) fn is_match(&self, bytes: &[u8]) -> bool {
-        let found = self.find(bytes, |text| self.regex.find(text).map(|_| 0..0));
-        found.is_some()
+        self.may_match(bytes) && self.regex.is_match(&text_of(bytes))
     }
 
-    /// Where the first group matches first.
+    /// False where the literal shows that there is no match.
+    fn may_match(&self, bytes: &[u8]) -> bool {
+        let literal = self.literal.as_ref();
+        literal.is_none_or(|it| it.finder.find(bytes).is_some())
+    }
+
+    /// Where the first group matches first. Of a long text not all is searched.
     pub(crate) fn first_group(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let group = |text: &str| Some(self.regex.captures(text)?.get(1)?.range());
-        self.find(bytes, group)
-    }
-
-    /// Replaces the matches; `None` where there is none. `$1` stands for a group.
-    pub(crate) fn replace(&self, bytes: &[u8], with: &str) -> Option<Vec<u8>> {
-        let text = text_of(bytes);
-        let is_latin = text.len() != bytes.len();
-        let with = match is_latin {
-            true => latin(with.as_bytes()),
-            false => with.to_owned(),
-        };
-        let new = match &self.literal {
-            None => self.regex.replace_all(&text, with.as_str()),
-            Some(finder) => self.replace_literal(&text, &with, finder)?,
-        };
-        let Cow::Owned(new) = new else {
-            return None;
-        };
-        Some(match is_latin {
-            true => new.chars().map(|it| it as u32 as u8).collect(),
-            false => new.into_bytes(),
-        })
-    }
-
-    /// The same where each match begins with a literal.
-    fn replace_literal<'t>(
-        &self,
-        text: &'t str,
-        with: &str,
-        finder: &Finder<'_>,
-    ) -> Option<Cow<'t, str>> {
-        let (mut new, mut rest, mut from) = (String::new(), text, 0);
-        while let Some(at) = finder.find(&rest.as_bytes()[from..]) {
-            let at = from + at;
-            match self.regex.captures(rest.get(at..)?) {
-                Some(groups) => {
-                    let end = groups.get(0).map_or(0, |whole| whole.end());
-                    new.push_str(&rest[..at]);
-                    groups.expand(with, &mut new);
-                    (rest, from) = (&rest[at + end..], 0);
-                }
-                None => from = at + finder.needle().len(),
-            }
-        }
-        let is_any = rest.len() != text.len();
-        new.push_str(rest);
-        is_any.then_some(Cow::Owned(new))
-    }
-
-    /// Looks at the places where a match may begin for a range of the text there.
-    fn find(
-        &self,
-        bytes: &[u8],
-        look: impl Fn(&str) -> Option<Range<usize>>,
-    ) -> Option<Range<usize>> {
-        let look_from = |at: usize, end: usize| {
+        let look_from = |regex: &Regex, at: usize, end: usize| {
             let shown = &bytes[at..end];
             let text = text_of(shown);
-            let range = look(&text)?;
+            let range = regex.captures(&text)?.get(1)?.range();
             let place = |place: usize| match text.len() == shown.len() {
                 true => at + place,
                 // Each byte is a letter there.
@@ -148,11 +109,31 @@ impl Pattern {
             };
             Some(place(range.start)..place(range.end))
         };
-        let Some(finder) = &self.literal else {
-            return look_from(0, bytes.len());
+        let Some(Literal { finder, anchored }) = &self.literal else {
+            return look_from(&self.regex, 0, bytes.len().min(SEARCH_BYTES));
         };
-        let mut places = finder.find_iter(bytes);
-        places.find_map(|at| look_from(at, bytes.len().min(at + MATCH_BYTES)))
+        let mut places = finder.find_iter(bytes).take(TRIES);
+        places.find_map(|at| look_from(anchored, at, bytes.len().min(at + MATCH_BYTES)))
+    }
+
+    /// Replaces the matches; `None` where there is none. `$1` stands for a group.
+    pub(crate) fn replace(&self, bytes: &[u8], with: &str) -> Option<Vec<u8>> {
+        if !self.may_match(bytes) {
+            return None;
+        }
+        let text = text_of(bytes);
+        let is_latin = text.len() != bytes.len();
+        let with = match is_latin {
+            true => latin(with.as_bytes()),
+            false => with.to_owned(),
+        };
+        let Cow::Owned(new) = self.regex.replace_all(&text, with.as_str()) else {
+            return None;
+        };
+        Some(match is_latin {
+            true => new.chars().map(|it| it as u32 as u8).collect(),
+            false => new.into_bytes(),
+        })
     }
 }
 
@@ -179,7 +160,8 @@ fn leading_literal(pattern: &str) -> Vec<u8> {
     while let Some(next) = chars.next() {
         let plain = match next {
             '\\' => match chars.next() {
-                // Escapes of letters and digits are classes and the like.
+                // Escapes of letters and digits are classes and the like, these begin or end a word.
+                Some('<' | '>') => break,
                 Some(escaped) if escaped.is_ascii_punctuation() => escaped,
                 _ => break,
             },
@@ -215,6 +197,8 @@ mod tests {
         assert_eq!(of(r"abc{2}"), "ab");
         assert_eq!(of(r"ab\dc"), "ab");
         assert_eq!(of("^/login"), "");
+        assert_eq!(of(r"user\>-x"), "user");
+        assert_eq!(of(r"\<user"), "");
         assert_eq!(of("abc|def"), "");
     }
 
@@ -251,6 +235,47 @@ mod tests {
         ] {
             assert_eq!(replaced(text, bytes, with).as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn no_other_text_hides_a_match() {
+        let tries = "/pay/a".repeat(TRIES);
+        let long = format!("/pay/{}", "a".repeat(MATCH_BYTES));
+        let far = "/a".repeat(SEARCH_BYTES);
+        for before in [tries, long, far] {
+            for text in [r"/pay/\d+", r"\d+", r"(?i)/PAY/\d"] {
+                let pattern = pattern(text);
+                assert!(pattern.is_match(format!("{before}/pay/1").as_bytes()));
+                assert!(!pattern.is_match(before.as_bytes()));
+            }
+        }
+        // Of a body not all is searched.
+        let body = |before: usize| format!("{}token=a ", "token= ".repeat(before));
+        let pattern = pattern(r"token=(\w)");
+        assert!(pattern.first_group(body(TRIES - 1).as_bytes()).is_some());
+        assert!(pattern.first_group(body(TRIES).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn words_end_where_the_regex_says() {
+        let pattern = pattern(r"user\>-(\d)");
+        assert!(pattern.is_match(b"a user-1") && !pattern.is_match(b"user>-1"));
+        assert_eq!(pattern.replace(b"user-1", "$1").as_deref(), Some(&b"1"[..]));
+        assert_eq!(pattern.first_group(b"user-1"), Some(5..6));
+    }
+
+    /// Time that grows with the square of the length would be minutes here.
+    #[test]
+    fn a_long_text_without_a_match_takes_no_longer_than_others() {
+        let text = "token=".repeat(11_000);
+        let pattern = pattern("token=([^&]+)&");
+        let start = std::time::Instant::now();
+        assert_eq!(pattern.replace(text.as_bytes(), "$1"), None);
+        let first = format!("{text}&token=b&token=");
+        let expected = format!("{}<b>token=", format_args!("<{}>", &text["token=".len()..]));
+        let new = pattern.replace(first.as_bytes(), "<$1>");
+        assert_eq!(new.as_deref(), Some(expected.as_bytes()));
+        assert!(start.elapsed() < std::time::Duration::from_secs(2));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `v` | the target's counterpart |
 //! | `s` | nothing: the origin has issued this, so the counterpart is worth a wait |
-//! | `n` | nothing: this was waited for in vain a while ago |
+//! | `n` | nothing: this is not worth a wait, for a while |
 
 pub(crate) mod content;
 pub(crate) mod cookie;
@@ -157,8 +157,11 @@ impl Values {
     pub(crate) fn announce(&self, copy: u16, learnt: &Learnt, ctx: &mut Context<'_>) {
         for (at, value) in learnt.iter() {
             let rule = &self.rules[at];
-            let key = key(Kind::Seen, at, copy, &rule.canonical(value));
-            ctx.share().set(&key, b"", rule.expiry);
+            let canonical = rule.canonical(value);
+            let seen = key(Kind::Seen, at, copy, &canonical);
+            ctx.share().set(&seen, b"", rule.expiry);
+            let vain = key(Kind::Vain, at, copy, &canonical);
+            let _ = ctx.share().take(&vain);
         }
     }
 
@@ -166,11 +169,14 @@ impl Values {
     pub(crate) fn pair(&self, copy: u16, origin: &Learnt, target: &Learnt, ctx: &mut Context<'_>) {
         for (at, value) in origin.iter() {
             let rule = &self.rules[at];
+            let canonical = rule.canonical(value);
             let Some(counterpart) = target.find(at) else {
                 ctx.count(&rule.counters.only_at_origin, 1);
+                let vain = key(Kind::Vain, at, copy, &canonical);
+                ctx.share().set(&vain, b"", VAIN_EXPIRY);
                 continue;
             };
-            let key = key(Kind::Counterpart, at, copy, &rule.canonical(value));
+            let key = key(Kind::Counterpart, at, copy, &canonical);
             let fits = ctx.share().set(&key, counterpart, rule.expiry);
             let counters = &rule.counters;
             let counter = if fits {

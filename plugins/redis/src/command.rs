@@ -244,6 +244,17 @@ impl Rest {
         self.arguments == 0 && self.bytes == 0 && self.line.is_none()
     }
 
+    /// Passes over so many bytes that nobody has seen. False where they are not all of the argument at
+    /// hand, so that nobody knows what comes behind them.
+    pub(crate) fn pass_over(&mut self, bytes: u64) -> bool {
+        // The line end behind the argument is no part of it.
+        let is_within = self.bytes >= bytes.saturating_add(2);
+        if is_within {
+            self.bytes -= bytes;
+        }
+        is_within
+    }
+
     /// Follows the command; answers how many of these bytes belong to it.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         let mut at = 0;

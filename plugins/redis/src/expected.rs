@@ -9,6 +9,17 @@ use crate::reply::{Reply, Shape};
 /// must not cost memory without end; the gate has given up on it long before.
 const MOST: usize = 1 << 20;
 
+/// What a login, `SELECT` or a transaction with them changes about the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The target's number of the database that is selected.
+    pub(crate) database: Option<u64>,
+    /// There is an `AUTH` or `HELLO`.
+    pub(crate) is_login: bool,
+    /// What `HELLO` asks for.
+    pub(crate) protocol: Option<u8>,
+}
+
 /// What the target owes for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -19,6 +30,7 @@ pub(crate) enum Expected {
     /// `AUTH` or `HELLO` of the client, with the target's account or as the client said it.
     Login {
         is_mapped: bool,
+        /// What `HELLO` asks for, 0 where that is none.
         protocol: Option<u8>,
     },
     Reset,
@@ -29,6 +41,7 @@ pub(crate) enum Expected {
     /// subscribed to several topics at once.
     Transaction {
         more: u64,
+        queued: Changes,
     },
     /// So many values, of whatever kind.
     Values(u64),
@@ -50,10 +63,17 @@ pub(crate) enum Expected {
 impl Expected {
     /// Whether no exchange ends with it.
     pub(crate) fn is_own(self) -> bool {
-        matches!(
-            self,
-            Self::OwnLogin | Self::OwnHello | Self::OwnSelect | Self::OwnDiscard
-        )
+        self.is_introduction() || self == Self::OwnDiscard
+    }
+
+    /// Whether it is a part of what the plugin tells the target before the client's commands.
+    fn is_introduction(self) -> bool {
+        matches!(self, Self::OwnLogin | Self::OwnHello | Self::OwnSelect)
+    }
+
+    /// Whether it says who the client is, or forgets that.
+    fn tells_user(self) -> bool {
+        matches!(self, Self::Login { .. } | Self::OwnLogin | Self::Reset)
     }
 }
 
@@ -75,6 +95,8 @@ pub(crate) enum Answers {
 pub(crate) struct ExpectedReplies {
     /// What is expected, each so many times in a row.
     queue: VecDeque<(Expected, u32)>,
+    /// How many of them are parts of introductions.
+    introductions: usize,
     /// 3 once the target has agreed.
     protocol: u8,
     is_monitoring: bool,
@@ -88,17 +110,13 @@ pub(crate) struct ExpectedReplies {
 impl ExpectedReplies {
     /// Adds what is owed for the next command. False where there is too much.
     pub(crate) fn push(&mut self, expected: Expected) -> bool {
-        if let Some((last, times)) = self.queue.back_mut()
-            && *last == expected
-            && *times < u32::MAX
-        {
-            *times += 1;
-            return true;
+        let places = self.queue.len();
+        match self.queue.back_mut() {
+            Some((last, times)) if *last == expected && *times < u32::MAX => *times += 1,
+            _ if places >= MOST => return false,
+            _ => self.queue.push_back((expected, 1)),
         }
-        if self.queue.len() >= MOST {
-            return false;
-        }
-        self.queue.push_back((expected, 1));
+        self.introductions += usize::from(expected.is_introduction());
         true
     }
 
@@ -123,6 +141,7 @@ impl ExpectedReplies {
                 self.queue = VecDeque::new();
             }
         }
+        self.introductions -= usize::from(expected.is_introduction());
         Some(expected)
     }
 
@@ -134,10 +153,12 @@ impl ExpectedReplies {
 
     /// Whether the target still has to agree to what the plugin has said by itself.
     pub(crate) fn has_introduction(&self) -> bool {
-        let is_introduction = |it: Expected| it.is_own() && it != Expected::OwnDiscard;
-        self.queue
-            .iter()
-            .any(|(expected, _)| is_introduction(*expected))
+        self.introductions > 0
+    }
+
+    /// Whether the target has yet to answer what says who the client is.
+    pub(crate) fn has_login(&self) -> bool {
+        self.queue.iter().any(|(expected, _)| expected.tells_user())
     }
 
     /// The target has agreed to this version of the protocol.
@@ -158,6 +179,7 @@ impl ExpectedReplies {
     pub(crate) fn reset(&mut self) {
         *self = Self {
             queue: std::mem::take(&mut self.queue),
+            introductions: self.introductions,
             ..Self::default()
         };
     }
@@ -176,7 +198,7 @@ impl ExpectedReplies {
         };
         let first = *first;
         let next = match first {
-            Expected::Transaction { more } if more > 0 && reply.shape == Shape::Array => {
+            Expected::Transaction { more, .. } if more > 0 && reply.shape == Shape::Array => {
                 Some(Expected::Values(more))
             }
             Expected::Values(left) if left > 1 => Some(Expected::Values(left - 1)),
@@ -331,6 +353,32 @@ mod tests {
     }
 
     #[test]
+    fn introductions_and_logins_are_known_without_what_is_around_them() {
+        let mut expected = ExpectedReplies::default();
+        for each in [
+            Expected::Reset,
+            Expected::OwnDiscard,
+            Expected::OwnLogin,
+            Expected::OwnLogin,
+            Expected::OwnSelect,
+            Expected::Answer,
+        ] {
+            assert!(expected.push(each));
+        }
+        let mut facts = Vec::new();
+        while let Some(first) = expected.first() {
+            facts.push((expected.has_introduction(), expected.has_login()));
+            if first == Expected::Reset {
+                expected.reset();
+            }
+            expected.pop();
+        }
+        let both = (true, true);
+        let wanted = [both, both, both, both, (true, false), (false, false)];
+        assert_eq!(facts, wanted);
+    }
+
+    #[test]
     fn a_subscription_is_confirmed_topic_by_topic() {
         let mut expected = ExpectedReplies::default();
         expected.push(topics(true, 2));
@@ -390,13 +438,17 @@ mod tests {
     #[test]
     fn a_transaction_that_subscribes_to_several_topics_is_followed_by_the_rest() {
         let mut expected = ExpectedReplies::default();
-        expected.push(Expected::Transaction { more: 1 });
+        let transaction = Expected::Transaction {
+            more: 1,
+            queued: Changes::default(),
+        };
+        expected.push(transaction);
         let text = "*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
             *3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n+PONG\r\n";
         let wanted = [Answers::Part, Answers::All(Expected::Values(1))];
         assert_eq!(answers(&mut expected, text), wanted);
-        expected.push(Expected::Transaction { more: 1 });
+        expected.push(transaction);
         let aborted = answers(&mut expected, "*-1\r\n");
-        assert_eq!(aborted, [Answers::All(Expected::Transaction { more: 1 })]);
+        assert_eq!(aborted, [Answers::All(transaction)]);
     }
 }

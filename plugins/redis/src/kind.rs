@@ -135,6 +135,7 @@ impl Kind {
             "AUTH" => Self::Auth,
             "HELLO" => Self::Hello,
             "SELECT" => Self::Select,
+            "MULTI" | "EXEC" | "DISCARD" | "RESET" | "MONITOR" if command.count != 1 => Self::Plain,
             "RESET" => Self::Reset,
             "QUIT" => Self::Quit,
             "MULTI" => Self::Multi,

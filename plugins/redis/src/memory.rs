@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use plugin_api::{Context, SessionInfo};
 
+use crate::settings::Settings;
+
 /// How long it is kept without a change.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a connection has agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Agreed {
-    /// The target's number of the database that the client has selected.
+    /// The target's number of the database that the client is in; `None` where it has selected one
+    /// before the capture.
     pub(crate) database: Option<u64>,
     /// Who the client has logged in as at the origin.
     pub(crate) user: Option<Vec<u8>>,
@@ -32,6 +35,14 @@ pub(crate) fn key(info: &SessionInfo) -> Vec<u8> {
 }
 
 impl Agreed {
+    /// What a connection has that begins, or that has said `RESET`.
+    pub(crate) fn of_new(settings: &Settings) -> Self {
+        Self {
+            database: Some(settings.database(0)),
+            ..Self::default()
+        }
+    }
+
     /// Keeps it.
     pub(crate) fn keep(&self, key: &[u8], ctx: &mut Context<'_>) {
         let mut value = vec![

@@ -1,11 +1,14 @@
 //! One connection: commands go to the target, and its replies end the exchanges.
 
 mod answers;
+mod fate;
 mod introduction;
 mod login;
 mod silence;
+mod transaction;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use plugin_api::{Context, Direction, Outcome, Session, SessionInfo};
 
@@ -17,9 +20,11 @@ use crate::memory::{self, Agreed};
 use crate::reply::ReplyParser;
 use crate::resync::{self, Found};
 use crate::rewrite;
+use fate::Fate;
 use introduction::Introduction;
-use login::{login, user_of};
+use login::user_of;
 use silence::Silence;
+use transaction::Transaction;
 
 /// Why a session can't be replayed.
 type Refusal = Cow<'static, str>;
@@ -27,8 +32,14 @@ type Refusal = Cow<'static, str>;
 /// The first bytes of a TLS handshake.
 const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
+/// The largest hole within a long value that is filled, so that the rest of the connection can be
+/// replayed.
+const FILLED_BYTES: u64 = 1 << 20;
+
+/// What it is filled with.
+const FILLER: u8 = b'?';
+
 /// One connection.
-#[derive(Debug)]
 pub struct Connection {
     /// Its name in what the sessions share.
     key: Vec<u8>,
@@ -46,8 +57,9 @@ pub struct Connection {
     is_new: bool,
     /// What the target has to be told before the client's next command.
     introduction: Introduction,
-    /// In a transaction: how many answers more than one its `EXEC` has.
-    transaction: Option<u64>,
+    /// What follows an introduction is held until the target has answered so many parts of it.
+    held_for: u32,
+    transaction: Option<Transaction>,
     silence: Silence,
     replies: ReplyParser,
     expected: ExpectedReplies,
@@ -57,6 +69,19 @@ pub struct Connection {
     is_refused: bool,
 }
 
+/// It shows nothing that the client has said: that may be a password.
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("begun_bytes", &self.begun.len())
+            .field("following", &self.following)
+            .field("is_lost", &self.is_lost)
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A long command whose bytes are sent as they come, or left out.
 #[derive(Debug)]
 struct Following {
@@ -64,20 +89,18 @@ struct Following {
     is_sent: bool,
 }
 
-/// What becomes of a command.
-enum Fate {
-    /// It is sent, perhaps in other words, and owes this.
-    Sent(Option<Vec<u8>>, Expected),
-    /// It is left out, and counted under this name.
-    LeftOut(Cow<'static, str>),
-}
-
 impl Connection {
     pub(crate) fn open(plugin: &mut Redis, info: &SessionInfo, ctx: &mut Context<'_>) -> Self {
         let key = memory::key(info);
         let (agreed, introduction) = if info.start_seen {
-            Agreed::forget(&key, ctx);
-            (Agreed::default(), Introduction::of_new(plugin))
+            let settings = &plugin.settings;
+            let agreed = Agreed::of_new(settings);
+            // What nobody has kept anything of was there before the capture, and begins in `db`.
+            match settings.database(0) == settings.database(settings.late_db) {
+                true => Agreed::forget(&key, ctx),
+                false => agreed.keep(&key, ctx),
+            }
+            (agreed, Introduction::of_new(plugin))
         } else {
             let agreed = Agreed::recall(&key, ctx).unwrap_or_default();
             let introduction = Introduction::of_late(plugin, &agreed);
@@ -92,6 +115,7 @@ impl Connection {
             has_missed: !info.start_seen,
             is_new: true,
             introduction,
+            held_for: 0,
             transaction: None,
             silence: Silence::default(),
             replies: ReplyParser::new(),
@@ -247,8 +271,18 @@ impl Connection {
             }
             Fate::Sent(words, expected) => (words, expected),
         };
-        self.note(kind, command);
-        self.introduce(kind, ctx);
+        let mut expected = expected;
+        match &mut self.transaction {
+            // What the plugin said here would be queued, too.
+            Some(transaction) => {
+                expected = transaction.queue(expected);
+                self.note(kind, command);
+            }
+            None => {
+                self.note(kind, command);
+                self.introduce(kind, ctx);
+            }
+        }
         ctx.send(words.as_deref().unwrap_or(command.raw));
         let is_silent = self.silence.swallows(kind);
         if is_silent && matches!(kind, Kind::Subscribe(_)) {
@@ -269,92 +303,35 @@ impl Connection {
         Ok(true)
     }
 
-    /// What becomes of a command that the configuration does not drop.
-    fn fate(&self, plugin: &Redis, kind: Kind, command: &Command<'_>) -> Result<Fate, Refusal> {
-        let settings = &plugin.settings;
-        let is_whole = command.is_whole() && command.raw.len() <= GATHERED_BYTES;
-        let needs_all = matches!(kind, Kind::Auth | Kind::Hello | Kind::Select);
-        if needs_all && !is_whole {
-            return Err("command_too_long".into());
-        }
-        let words = match kind {
-            Kind::Auth | Kind::Hello => return login(&settings.accounts, kind, command),
-            Kind::Select => {
-                let Some(origin) = command.number(1) else {
-                    return Ok(Fate::Sent(None, Expected::Answer));
-                };
-                let target = settings.database(origin);
-                let mut words = Vec::new();
-                rewrite::select(&mut words, target);
-                let words = (target != origin).then_some(words);
-                return Ok(Fate::Sent(words, Expected::Selected(target)));
-            }
-            Kind::ReplyOn | Kind::ReplyOff | Kind::ReplySkip if self.transaction.is_some() => {
-                return Err("client_reply_in_multi".into());
-            }
-            Kind::Exec | Kind::Discard if self.has_missed && self.transaction.is_none() => {
-                return Ok(Fate::LeftOut("exec_without_multi".into()));
-            }
-            Kind::Databases if is_whole && settings.maps_databases() => {
-                rewrite::databases(command, settings)
-            }
-            Kind::Blocking(wait) if is_whole => settings
-                .block_limit_ms
-                .and_then(|limit| rewrite::blocking(command, wait, limit)),
-            _ => None,
-        };
-        Ok(Fate::Sent(words, self.owed(kind, command)))
-    }
-
-    /// What the target owes for a command.
-    fn owed(&self, kind: Kind, command: &Command<'_>) -> Expected {
-        let topics = command.count.saturating_sub(1);
-        match kind {
-            Kind::Reset => Expected::Reset,
-            Kind::Monitor => Expected::Monitor,
-            Kind::Exec => Expected::Transaction {
-                more: self.transaction.unwrap_or(0),
-            },
-            Kind::Subscribe(topic) if topics > 0 && self.transaction.is_none() => {
-                Expected::Topics {
-                    topic,
-                    joins: true,
-                    left: topics,
-                }
-            }
-            Kind::Unsubscribe(topic) if self.transaction.is_none() => match topics {
-                0 => Expected::AllTopics(topic),
-                left => Expected::Topics {
-                    topic,
-                    joins: false,
-                    left,
-                },
-            },
-            _ => Expected::Answer,
-        }
-    }
-
     /// Remembers what a command that is sent does to the connection.
     fn note(&mut self, kind: Kind, command: &Command<'_>) {
         match kind {
             Kind::Multi => {
-                self.transaction.get_or_insert(0);
+                self.transaction.get_or_insert_default();
             }
-            Kind::Exec | Kind::Discard | Kind::Reset => self.transaction = None,
+            Kind::Exec => {
+                let user = self.transaction.take().and_then(|it| it.user);
+                self.logging_in = user.or(self.logging_in.take());
+            }
+            Kind::Discard | Kind::Reset => self.transaction = None,
             Kind::Subscribe(_) | Kind::Unsubscribe(_) => {
-                if let Some(more) = &mut self.transaction {
-                    *more += command.count.saturating_sub(2);
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.more += command.count.saturating_sub(2);
                     self.expected.note_silent_topics();
                 }
             }
             Kind::Auth | Kind::Hello => {
-                if let Some(user) = user_of(kind, command) {
-                    self.logging_in = Some(user.to_vec());
-                    self.introduction.account = None;
+                let Some(user) = user_of(kind, command).map(<[u8]>::to_vec) else {
+                    return;
+                };
+                match &mut self.transaction {
+                    Some(transaction) => transaction.user = Some(user),
+                    None => {
+                        self.logging_in = Some(user);
+                        self.introduction.account = None;
+                    }
                 }
             }
-            // A number that is none changes nothing.
-            Kind::Select if command.number(1).is_some() => self.introduction.database = None,
             _ => {}
         }
     }
@@ -369,14 +346,24 @@ impl Connection {
     }
 
     /// What the client says next may be anywhere in a command.
-    fn lose(&mut self, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn lose(&mut self, missing: Option<u64>, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        ctx.count("gaps", 1);
+        if let Some(following) = &mut self.following
+            && let Some(missing) = missing.filter(|missing| *missing <= FILLED_BYTES)
+            && following.rest.pass_over(missing)
+        {
+            if following.is_sent {
+                ctx.count("bytes_made_up", missing);
+                ctx.send(&vec![FILLER; usize::try_from(missing).unwrap_or(0)]);
+            }
+            return Ok(());
+        }
         if self.following.take().is_some_and(|it| it.is_sent) {
             return Err("gap_inside_command".into());
         }
         self.begun = Vec::new();
         self.is_lost = true;
         self.has_missed = true;
-        ctx.count("gaps", 1);
         // What is missing may be the transaction's end; it would swallow all that follows.
         if self.transaction.take().is_some() {
             ctx.count("transactions_cut", 1);
@@ -412,12 +399,12 @@ impl Session<Redis> for Connection {
         &mut self,
         _plugin: &mut Redis,
         direction: Direction,
-        _missing: Option<u64>,
+        missing: Option<u64>,
         ctx: &mut Context<'_>,
     ) {
         if direction == Direction::Client
             && !self.is_refused
-            && let Err(reason) = self.lose(ctx)
+            && let Err(reason) = self.lose(missing, ctx)
         {
             self.refuse(&reason, ctx);
         }

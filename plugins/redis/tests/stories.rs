@@ -191,6 +191,30 @@ fn a_reset_forgets_the_login() {
 }
 
 #[test]
+fn a_client_that_is_far_ahead_is_introduced_again() {
+    let text = r"
+        C: PING\r\nRESET\r\nPING\r\nRESET\r\n
+        T: +OK\r\n
+        C: PING\r\n
+        T: +PONG\r\n+RESET\r\n+OK\r\n+PONG\r\n+RESET\r\n+OK\r\n+PONG\r\n
+        C: RESET\r\n
+        C: PING\r\n
+    ";
+    let played = play(&password(), text);
+    let auth = "*2|$4|AUTH|$3|new|";
+    let again = format!("{auth}PING|RESET|");
+    assert_eq!(sent(&played), format!("{again}{again}{again}{auth}"));
+    assert_eq!(
+        played.sessions[0].held, b"PING\r\n",
+        "the last one is alone again"
+    );
+    assert!(
+        ends(&played)[..5].iter().all(|end| end.ends_with(": ok")),
+        "{played}"
+    );
+}
+
+#[test]
 fn without_accounts_logins_pass_or_are_dropped() {
     let text = r"
         C: AUTH old\r\nHELLO 3 AUTH bob old SETNAME me\r\nPING\r\n
@@ -506,7 +530,16 @@ fn long_values_pass_as_they_come() {
     );
     let dropped = run(&Config::new().with("drop", vec!["SET"]), &text);
     assert_eq!(sent(&dropped), "PING|");
-    let cut = run(&Config::new(), &format!("C: {first}\nC gap 5\n"));
+    let filled = run(
+        &Config::new(),
+        &format!("C: {first}\nC gap 5\nC: {}PING\\r\\n\n", &second[5..]),
+    );
+    assert_eq!(filled.sent().len(), played.sent().len());
+    assert!(String::from_utf8_lossy(filled.sent()).contains("v?????v"));
+    assert_eq!((ends(&filled).len(), filled.count("bytes_made_up")), (2, 5));
+    let cut = run(&Config::new(), &format!("C: {first}\nC gap 50000\n"));
+    assert_eq!(cut.refusal(), Some("gap_inside_command"));
+    let cut = run(&Config::new(), &format!("C: {first}\nC gap unknown\n"));
     assert_eq!(cut.refusal(), Some("gap_inside_command"));
     let login = format!("C: *2\\r\\n$4\\r\\nAUTH\\r\\n$100000\\r\\n{value}\\r\\n\n");
     assert_eq!(run(&password(), &login).refusal(), Some("command_too_long"));
@@ -555,4 +588,173 @@ fn another_connection_begins_where_the_last_one_was() {
         b"",
         "it was another client"
     );
+}
+
+#[test]
+fn another_connection_of_a_client_that_selected_nothing_is_not_taken_for_an_old_one() {
+    let databases = Config::new().with("0", 8).with("2", 5);
+    let config = Config::new().with("db", 2).with("databases", databases);
+    let selects = |first: &str| {
+        let text = format!(
+            r"
+        {first}
+        T end
+        session 2 mid-stream client=192.0.2.9:1234
+        "
+        );
+        let played = play(&config, &text);
+        String::from_utf8_lossy(&played.session(2).unwrap().sent).replace("\r\n", "|")
+    };
+    let new = "session 1 client=192.0.2.9:1234\n";
+    let selected = |database| format!("*2|$6|SELECT|$1|{database}|");
+    assert_eq!(selects(&format!("{new}C: PING\\r\\n")), selected(8));
+    assert_eq!(
+        selects(&format!("{new}C: AUTH x\\r\\n\nT: +OK\\r\\n")),
+        selected(8)
+    );
+    let old = "session 1 mid-stream client=192.0.2.9:1234\n";
+    assert_eq!(selects(old), selected(5));
+    let reset = r"C: *1\r\n$5\r\nRESET\r\n";
+    assert_eq!(
+        selects(&format!("{old}{reset}\nT: +OK\\r\\n+RESET\\r\\n")),
+        selected(8)
+    );
+}
+
+#[test]
+fn a_target_that_knows_no_hello_is_logged_in_to_by_auth() {
+    let config = password().with("accounts", "app app2 x");
+    let hello = r"C: *5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$3\r\nold\r\n";
+    let mapped = "*5|$5|HELLO|$1|3|$4|AUTH|$4|app2|$1|x|";
+    let auth = "*3|$4|AUTH|$4|app2|$1|x|";
+    let goes_on = |answer: &str, then: &str| {
+        let played = play(&config, &format!("{hello}\nT: {answer}\\r\\n\n{then}\n"));
+        (
+            sent(&played)
+                .replace(mapped, "(hello)")
+                .replace(auth, "(auth)"),
+            played.refusal().map(str::to_owned),
+        )
+    };
+    let unknown = "-ERR unknown command 'HELLO'";
+    let went_on = |sent: &str| (sent.to_owned(), None);
+    // The origin knew it, so the client says no more of who it is.
+    let ping = r"C: PING\r\n";
+    assert_eq!(goes_on(unknown, ping), went_on("(hello)(auth)"));
+    let answered = "C: PING\\r\\n\nT: +OK\\r\\n";
+    assert_eq!(goes_on(unknown, answered), went_on("(hello)(auth)PING|"));
+    // The origin did not know it either.
+    let login = r"C: AUTH app old\r\nPING\r\n";
+    assert_eq!(goes_on("-NOPROTO no", login), went_on("(hello)(auth)PING|"));
+    for answer in ["-WRONGPASS no", "-NOPERM no"] {
+        let refused = ("(hello)".to_owned(), Some("login_failed".to_owned()));
+        assert_eq!(goes_on(answer, ping), refused);
+    }
+    // The client has logged in before it heard the answer.
+    let ahead = format!(
+        "{hello}AUTH app old\\r\\nPING\\r\\n\nT: {unknown}\\r\\n+OK\\r\\n+PONG\\r\\n\n{ping}"
+    );
+    let played = play(&config, &ahead);
+    assert_eq!(sent(&played), format!("{mapped}{auth}PING|PING|"));
+    let turned_down = "C: AUTH app old\\r\\n\nT: -ERR invalid password\\r\\n\nC: PING\\r\\n";
+    let refusal = play(&config, turned_down).refusal().map(str::to_owned);
+    assert_eq!(refusal.as_deref(), Some("login_failed"));
+
+    let again = format!(
+        "session 1 client=192.0.2.9:1\n{hello}\nT: {unknown}\\r\\n\n{answered}\nT: +PONG\\r\\n\n\
+         T end\nsession 2 mid-stream client=192.0.2.9:1\n"
+    );
+    let next = play(&config, &again).session(2).unwrap().sent.clone();
+    assert_eq!(String::from_utf8_lossy(&next).replace("\r\n", "|"), auth);
+}
+
+#[test]
+fn a_select_that_fails_leaves_the_client_in_its_own_database_0() {
+    let databases = Config::new().with("0", 8).with("1", 9);
+    let config = Config::new().with("databases", databases);
+    let first = "*2|$6|SELECT|$1|8|";
+    let text = |select: &str| {
+        format!("C: {select}\\r\\nPING\\r\\n\nT: +OK\\r\\n-ERR DB index is out of range\\r\\n")
+    };
+    let played = play(&config, &text("SELECT 9999"));
+    assert_eq!(sent(&played), format!("{first}SELECT 9999|PING|"));
+    // It must not become one that does not fail.
+    let played = play(&config, &text("SELECT 1 2"));
+    assert_eq!(sent(&played), format!("{first}SELECT 1 2|PING|"));
+    assert_eq!(ends(&played), ["SELECT: ERR", "PING: open"]);
+}
+
+#[test]
+fn what_is_queued_in_a_transaction_holds_once_it_is_executed() {
+    let databases = Config::new().with("1", 9);
+    let config = password().with("databases", databases);
+    let next = |commands: &str| {
+        let text = format!(
+            "session 1 client=192.0.2.9:1\n{commands}\nT end\n\
+             session 2 mid-stream client=192.0.2.9:1\n"
+        );
+        let played = play(&config, &text);
+        assert_eq!(played.refusal(), None, "{played}");
+        let next = played.session(2).unwrap().sent.clone();
+        String::from_utf8_lossy(&next).replace("\r\n", "|")
+    };
+    let auth = "*2|$4|AUTH|$3|new|";
+    let selects = format!("{auth}*2|$6|SELECT|$1|9|");
+    let queue = r"C: PING\r\nMULTI\r\nSELECT 1\r\nHELLO 3\r\n
+        T: +OK\r\n+PONG\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n";
+    assert_eq!(next(queue), auth);
+    assert_eq!(
+        next(&format!("{queue}\nC: DISCARD\\r\\n\nT: +OK\\r\\n")),
+        auth
+    );
+    assert_eq!(next(&format!("{queue}\nC: EXEC\\r\\n\nT: *-1\\r\\n")), auth);
+    let hello = "*2|$5|HELLO|$1|3|";
+    assert_eq!(
+        next(&format!(
+            "{queue}\nC: EXEC\\r\\n\nT: *2\\r\\n+OK\\r\\n%0\\r\\n"
+        )),
+        selects.replace(auth, &format!("{auth}{hello}"))
+    );
+    // A login that the target will not queue fails by itself.
+    let login = r"C: PING\r\nMULTI\r\nAUTH x\r\n
+        T: +OK\r\n+PONG\r\n+OK\r\n-ERR no\r\n";
+    assert_eq!(next(login), auth);
+    // MULTI has no arguments.
+    let no_multi = r"C: PING\r\nMULTI x\r\nSELECT 1\r\n
+        T: +OK\r\n+PONG\r\n-ERR wrong number\r\n+OK\r\n";
+    assert_eq!(next(no_multi), selects);
+}
+
+#[test]
+fn nobody_logs_in_within_a_transaction() {
+    let config = password();
+    let text = r"
+        C: HELLO 3 AUTH default old\r\nMULTI\r\n
+        T: -ERR unknown command\r\n
+        C: GET a\r\nEXEC\r\n
+        T: +OK\r\n+QUEUED\r\n*1\r\n$-1\r\n
+        C: PING\r\n
+    ";
+    let played = play(&config, text);
+    let wanted = "MULTI|GET a|EXEC|*2|$4|AUTH|$3|new|";
+    assert!(sent(&played).ends_with(wanted), "{played}");
+}
+
+#[test]
+fn long_commands_whose_end_must_be_known_are_refused() {
+    let key = "k".repeat(70_000);
+    let refusal = |config: &Config, command: &str| {
+        let text = format!("C: {}\n", command.replace("|", "\\r\\n"));
+        let played = testkit::run::<Redis>(config, &text.parse().unwrap()).unwrap();
+        played.refusal().map(str::to_owned)
+    };
+    let maps = Config::new().with("databases", Config::new().with("1", 9));
+    let limits = Config::new().with("block_limit_ms", 5);
+    let copy = format!("*5|$4|COPY|$70000|{key}|$1|a|$2|DB|$1|1|");
+    let pop = format!("*3|$5|BLPOP|$70000|{key}|$1|0|");
+    let too_long = Some("command_too_long".to_owned());
+    assert_eq!(refusal(&maps, &copy), too_long);
+    assert_eq!(refusal(&limits, &pop), too_long);
+    assert_eq!(refusal(&limits, &copy), None);
+    assert_eq!(refusal(&maps, &pop), None);
 }

@@ -42,7 +42,8 @@ pub fn plugin(lab: &Lab, name: &str, form: Form) -> String {
         LazyLock::new(|| env::var_os("TCPCOPY_PLUGINS").map_or_else(build, PathBuf::from));
     let file = format!("{name}.{}", form.ending());
     let built = DIRECTORY.join(&file);
-    let path = lab.path(&file);
+    // Programs in the lab must not take it for a library of their own: Python has a module `http`.
+    let path = lab.path(&format!("plugin-{file}"));
     let install = lab.host("client").command("install");
     let copied = install.args(["-m", "644", &built.to_string_lossy(), &path]);
     copied.run().unwrap_or_else(|error| panic!("{error}"));

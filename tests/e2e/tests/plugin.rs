@@ -253,3 +253,52 @@ fn native_and_wasm_say_the_same() {
     });
     assert!(heard[0] == heard[1], "native and WASM differ");
 }
+
+/// What `tcpcopy plugin` says in the lab, and with which status.
+fn plugin_job(lab: &Lab, arguments: &[&str]) -> (i32, String) {
+    let tcpcopy = lab.host("origin").command(&programs().tcpcopy);
+    let mut process = tcpcopy.arg("plugin").args(arguments).spawn().unwrap();
+    let output = process.wait(TIMEOUT).unwrap();
+    let status = output.status.code().unwrap();
+    (status, output.stdout + &output.stderr)
+}
+
+#[test]
+fn a_plugin_is_described_and_tried_without_a_network() {
+    let Some(lab) = Lab::for_test() else {
+        return;
+    };
+    let story = "C: get x\\nput\\x20\nT: 1\\n\nC: y\\n\nC end\n";
+    let story = lab.write("story", story).unwrap();
+    let told = Form::BOTH.map(|form| {
+        let file = plugin(&lab, "upper", form);
+        let (status, text) = plugin_job(&lab, &["inspect", &file]);
+        assert_eq!(status, 0, "{text}");
+        assert!(text.contains("upper 0.1.0: lines in capitals"), "{text}");
+        assert!(text.contains("prefix (a text, default: nothing)"), "{text}");
+
+        let test = ["test", &file, &story, "--set"];
+        let (status, text) = plugin_job(&lab, &[&test[..], &["upper.no_such=1"]].concat());
+        assert_eq!(status, 2, "{text}");
+        assert!(text.contains("unknown key, there is: prefix"), "{text}");
+        let (status, text) = plugin_job(&lab, &[&test[..], &["upper.prefix=> "]].concat());
+        assert_eq!(status, 0, "{text}");
+        text
+    });
+    let expected = r"session 1 of 192.0.2.1:50001
+  sent 16 bytes
+    > GET X\n
+    > PUT Y\n
+  exchange line: 8 bytes, ok
+  exchange line: 8 bytes, no end
+counters
+  lines 2
+";
+    assert_eq!(told, [expected, expected]);
+
+    let file = plugin(&lab, "misbehaving", Form::Wasm);
+    let panic = ["--set", "misbehaving.fault=panic"];
+    let (status, text) = plugin_job(&lab, &[&["test", &file, &story][..], &panic].concat());
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("step 1: the plugin failed"), "{text}");
+}

@@ -51,7 +51,7 @@ pub use nginx::{Nginx, NginxConfig, Request};
 pub use postgres::Postgres;
 pub use process::{Output, Process, Usage};
 pub use programs::{Mode, Programs, Setup};
-pub use redis::Redis;
+pub use redis::{Redis, RedisAccounts};
 pub use report::Report;
 pub use requirements::{PYTHON, Requirement, install_missing, may_skip, missing, requirements};
 pub use wait::wait_until;

@@ -75,6 +75,7 @@ pub fn requirements() -> &'static [Requirement] {
         needs("postgres", "postgresql"),
         needs(PYTHON, "python3"),
         needs("python3:flask", "python3-flask"),
+        needs("python3:redis", "python3-redis"),
         needs("python3:requests", "python3-requests"),
         needs("python3:websockets", "python3-websockets"),
         needs("clang", "clang"),

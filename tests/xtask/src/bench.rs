@@ -1,7 +1,10 @@
 //! Processor time per request, beside that of an ordinary client making the same requests.
 //!
 //! Absolute times belong to this machine and this hour; the ratios are what counts. All of a line
-//! comes from one run: the replay first, then wrk alone against the target with the same load.
+//! comes from one run: the replay first, then wrk alone against the target with the same load. What
+//! plugins cost comes behind that: [`plugins`](self::plugins).
+
+mod plugins;
 
 use std::time::Duration;
 
@@ -50,10 +53,16 @@ struct Cost {
     wrk_us: f64,
 }
 
-/// Measures every shape of load with intercept at both places, and over sockets without one, and
-/// prints a table.
+/// Measures every shape of load with intercept at both places, and over sockets without one, then
+/// what plugins cost, and prints tables.
 pub(crate) fn run(seconds: u64) -> Result<()> {
     let programs = machine::programs()?;
+    let duration = Duration::from_secs(seconds);
+    of_programs(&programs, duration)?;
+    plugins::run(&programs, duration)
+}
+
+fn of_programs(programs: &Programs, duration: Duration) -> Result<()> {
     println!("processor time per request in us, and as a multiple of wrk's\n");
     println!(
         "{:<11}{:<24}{:>9}{:>7}{:>9}{:>11}{:>13}{:>15}",
@@ -73,7 +82,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     ];
     for (place, mode) in places {
         for shape in &SHAPES {
-            let cost = measure(&programs, mode, shape, Duration::from_secs(seconds))?;
+            let cost = measure(programs, mode, shape, duration, |_| Ok(Vec::new()))?;
             println!(
                 "{place:<11}{:<24}{:>9}{:>7.1}{:>9.1}{:>11.1}{:>13.2}{:>15.2}",
                 shape.name,
@@ -89,9 +98,16 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     Ok(())
 }
 
-fn measure(programs: &Programs, mode: Mode, shape: &Shape, duration: Duration) -> Result<Cost> {
-    let setup = Setup::new(mode);
+/// Measures one load; `arguments` are more of them for tcpcopy in this lab.
+fn measure(
+    programs: &Programs,
+    mode: Mode,
+    shape: &Shape,
+    duration: Duration,
+    arguments: impl FnOnce(&Lab) -> Result<Vec<String>>,
+) -> Result<Cost> {
     let lab = Lab::new()?;
+    let setup = Setup::new(mode).with(arguments(&lab)?);
     let origin = Nginx::start(lab.host("origin"), &NginxConfig::default())?;
     let target = Nginx::start(lab.host("target"), &NginxConfig::default())?;
     if mode == Mode::Assistant {

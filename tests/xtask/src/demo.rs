@@ -9,7 +9,9 @@ use tcpcopy_lab::{
 };
 
 use crate::error::{Result, claim};
+use crate::http;
 use crate::machine;
+use crate::plugins;
 
 /// How long the load lasts.
 const LOAD: Duration = Duration::from_secs(5);
@@ -23,12 +25,13 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
-/// Shows a whole replay in the clients' names and a small one over sockets, and checks what it
-/// claims.
+/// Shows a whole replay in the clients' names, a small one over sockets and one with a plugin, and
+/// checks what it claims.
 pub(crate) fn run() -> Result<()> {
     let programs = machine::programs()?;
     in_the_clients_names(&programs)?;
-    over_sockets(&programs)
+    over_sockets(&programs)?;
+    with_a_plugin(&programs)
 }
 
 fn in_the_clients_names(programs: &Programs) -> Result<()> {
@@ -100,6 +103,63 @@ fn over_sockets(programs: &Programs) -> Result<()> {
     servers.show_counts()?;
     caught_up?;
     Ok(())
+}
+
+/// Requests that are changed on their way.
+fn with_a_plugin(programs: &Programs) -> Result<()> {
+    println!(
+        "\n11. a plugin changes what is replayed: the HTTP plugin, as a WASM module, which is"
+    );
+    println!("    given no files and no network, gives every request a header");
+    let plugin = plugins::build(&["http".to_owned()])?.join("http.wasm");
+    let lab = Lab::new()?;
+    let config = NginxConfig {
+        logged_header: Some(http::HEADER.to_owned()),
+        ..NginxConfig::default()
+    };
+    let servers = Servers {
+        origin: Nginx::start(lab.host("origin"), &config)?,
+        target: Nginx::start(lab.host("target"), &config)?,
+        direct: 0,
+    };
+    let setup = Setup::new(Mode::Socket).with(http::marking(&lab, &plugin)?);
+    println!("12. on the origin: tcpcopy {}", setup.tcpcopy.join(" "));
+    print!("{}", indented(&lab.read("plugins.toml")?));
+    let tcpcopy = programs.start_tcpcopy(&lab, lab.host("origin"), &setup, REPORT)?;
+    println!(
+        "13. on the client: wrk as before, for {} s",
+        SHORT_LOAD.as_secs()
+    );
+    let load = Wrk::keep_alive(servers.origin.ipv4(), 32, SHORT_LOAD).varied();
+    load.at_rate(2_000).run(lab.host("client"))?;
+    let caught_up = servers.wait_until_equal();
+    show_balance(&Programs::finish_tcpcopy(&lab, tcpcopy, REPORT)?)?;
+    servers.show_counts()?;
+    caught_up?;
+    for (name, nginx) in [("origin", &servers.origin), ("target", &servers.target)] {
+        let requests = nginx.requests()?;
+        println!(
+            "\n   the {name}'s access log ends so, with {} last:",
+            http::HEADER
+        );
+        for request in &requests[requests.len().saturating_sub(3)..] {
+            let (method, path, header) = (&request.method, &request.path, &request.header);
+            println!("   {method} {path} {} \"{header}\"", request.status);
+        }
+        let expected = if name == "target" { http::VALUE } else { "-" };
+        let others = requests.iter().filter(|request| request.header != expected);
+        let others = others.count();
+        claim(others == 0, || {
+            format!("{others} requests of the {name} have another header")
+        })?;
+    }
+    println!("\nevery request at the target carries the header, and none at the origin");
+    Ok(())
+}
+
+/// A text as a part of what is told.
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("      {line}\n")).collect()
 }
 
 /// The two servers.

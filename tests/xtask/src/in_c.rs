@@ -10,7 +10,7 @@ use crate::run::{output, root, run};
 /// The contract's header, and what makes a WASM module of a source that includes it.
 const HEADERS: &str = "plugin-api/c";
 const WASM: &str = "plugin-api/c/wasm";
-const WASM_SOURCES: [&str; 3] = ["adapter.c", "type.c", "libc.c"];
+const WASM_SOURCES: [&str; 2] = ["adapter.c", "libc.c"];
 
 /// The example, and the name of the results.
 const EXAMPLE: (&str, &str) = ("plugin-api/c/examples/upper.c", "upper_c");
@@ -51,21 +51,21 @@ pub(crate) fn build(results: &Path) -> Result<()> {
     let (example, name) = EXAMPLE;
     let built = |path: &Path| println!("{} (from C)", path.display());
     let to = results.join(format!("{name}.so"));
-    native(example, 0, &to)?;
+    native(example, None, &to)?;
     built(&to);
     if let Some(clang) = &clang {
         let to = results.join(format!("{name}.wasm"));
-        clang.build(example, 0, &to)?;
+        clang.build(example, None, &to)?;
         built(&to);
     }
     let lies = results.join("lies");
     fs::create_dir_all(&lies).map_err(at(&lies))?;
     for (lie, (name, told)) in LIES.into_iter().enumerate() {
         if told != Told::Wasm {
-            native(LIAR, lie, &lies.join(format!("{name}.so")))?;
+            native(LIAR, Some(lie), &lies.join(format!("{name}.so")))?;
         }
         if let Some(clang) = clang.as_ref().filter(|_| told != Told::Native) {
-            clang.build(LIAR, lie, &lies.join(format!("{name}.wasm")))?;
+            clang.build(LIAR, Some(lie), &lies.join(format!("{name}.wasm")))?;
         }
     }
     match clang {
@@ -78,7 +78,7 @@ pub(crate) fn build(results: &Path) -> Result<()> {
 }
 
 /// Builds a native library.
-fn native(source: &str, lie: usize, to: &Path) -> Result<()> {
+fn native(source: &str, lie: Option<usize>, to: &Path) -> Result<()> {
     let mut compiler = Command::new("cc");
     compiler
         .args(STRICT)
@@ -105,7 +105,7 @@ impl Clang {
     }
 
     /// Builds a WASM module, as `adapter.c` tells authors to.
-    fn build(&self, source: &str, lie: usize, to: &Path) -> Result<()> {
+    fn build(&self, source: &str, lie: Option<usize>, to: &Path) -> Result<()> {
         let mut compiler = Command::new("clang");
         compiler
             .args(STRICT)
@@ -121,12 +121,9 @@ impl Clang {
 
 /// Compiles, and puts the result in the place of what was there, so that a process that has loaded
 /// that keeps it.
-fn compile(compiler: &mut Command, lie: usize, to: &Path) -> Result<()> {
+fn compile(compiler: &mut Command, lie: Option<usize>, to: &Path) -> Result<()> {
     let new = to.with_extension("new");
-    run(compiler
-        .arg(format!("-DLIE={lie}"))
-        .arg("-o")
-        .arg(&new)
-        .current_dir(root()))?;
+    compiler.args(lie.map(|lie| format!("-DLIE={lie}")));
+    run(compiler.arg("-o").arg(&new).current_dir(root()))?;
     fs::rename(&new, to).map_err(at(to))
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod http;
 mod in_c;
 mod machine;
 mod plugins;
@@ -34,7 +35,8 @@ enum Task {
         full: bool,
     },
     /// Measures the processor time per request of tcpcopy and intercept beside that of wrk making
-    /// the same requests itself.
+    /// the same requests itself, what a call of a plugin takes, and what the HTTP plugin costs a
+    /// request.
     Bench {
         /// How long each load lasts, in seconds.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]

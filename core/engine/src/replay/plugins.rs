@@ -6,6 +6,9 @@ use crate::plugin::{Direction, Event, Needs, SessionInfo};
 use crate::session::{Context, Session, open_plugin};
 use crate::time::Instant;
 
+/// So many sessions are woken before everything else has its turn.
+const WOKEN_AT_ONCE: u32 = 256;
+
 impl Replay {
     /// What the plugin of connections to this origin port needs, if there is one.
     pub(crate) fn needs(&self, origin_port: u16) -> Option<Needs> {
@@ -121,12 +124,18 @@ impl Replay {
         });
     }
 
-    /// Calls the sessions that something outside their streams concerns.
+    /// Calls the sessions that something outside their streams concerns, so many at most: two that
+    /// wake each other must not keep everything else waiting. The rest is due at once.
     pub(crate) fn wake(&mut self, now: Instant) {
-        while let Some(key) = self.plugins.as_mut().and_then(|it| it.woken()) {
+        self.woken_since = None;
+        for _ in 0..WOKEN_AT_ONCE {
+            let Some(key) = self.plugins.as_mut().and_then(|it| it.woken()) else {
+                return;
+            };
             self.act(now, key, |session, cx| {
                 session.call_and_pass(now, Event::Woken, cx);
             });
         }
+        self.woken_since = Some(now);
     }
 }

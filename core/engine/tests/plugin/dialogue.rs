@@ -340,6 +340,15 @@ impl Dialogue {
         asked
     }
 
+    /// When the engine wants to be called again, after all that it wants now.
+    pub(crate) fn due(&mut self) -> Option<Instant> {
+        loop {
+            if let Output::Timeout(at) = self.engine.poll_output(self.now) {
+                return at;
+            }
+        }
+    }
+
     /// All that is sent until the engine rests.
     pub(crate) fn sent(&mut self) -> String {
         let mut all = String::new();

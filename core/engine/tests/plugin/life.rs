@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tcpcopy_engine::plugin::Failure;
-use tcpcopy_engine::{Closing, DropReason, ShutDown, SocketFailure, UpstreamEvent};
+use tcpcopy_engine::{Closing, DropReason, Instant, ShutDown, SocketFailure, UpstreamEvent};
 
 use crate::dialogue::{Asked, CLIENT, Dialogue, ORIGIN, Setup, TARGET};
 
@@ -201,6 +201,26 @@ fn a_session_is_woken_for_what_happens_elsewhere() {
     dialogue.notes().wakes.extend([session, stale]);
     dialogue.at_ms(1);
     assert_eq!(dialogue.sent(), "at last");
+}
+
+#[test]
+fn sessions_that_wake_each_other_without_end_leave_everything_else_its_turn() {
+    let mut dialogue = Setup::new().established();
+    let session = dialogue.notes().sessions[0];
+    dialogue.notes().wakes.extend(vec![session; 10_000]);
+    dialogue.at_ms(1);
+    let heard = dialogue.notes().heard.len();
+    assert!((1..1000).contains(&heard), "{heard} at once");
+    // The rest is due now, not some time.
+    let due = dialogue.due();
+    assert!(
+        due.is_some_and(|at| at <= Instant::from_micros(1000)),
+        "{due:?}"
+    );
+    while !dialogue.notes().wakes.is_empty() {
+        dialogue.at_ms(1);
+    }
+    assert!(dialogue.notes().heard.len() >= 10_000);
 }
 
 /// A session whose target closes after the first answer, while the second request waits.

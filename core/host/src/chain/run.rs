@@ -272,7 +272,8 @@ impl Run<'_> {
         }
         let is_last = at == self.session.last();
         let link = &mut self.session.links[at];
-        link.has_sent = true;
+        // What goes ahead belongs to an exchange before the newest.
+        link.has_sent |= !ahead;
         if is_last || ahead || !link.is_holding {
             return self.give(at + 1, bytes, ahead);
         }

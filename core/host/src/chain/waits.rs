@@ -14,7 +14,9 @@ impl Run<'_> {
     /// A link's plugin asks for a value.
     pub(super) fn wait(&mut self, at: usize, key: &[u8], timeout: Duration) {
         let timeout = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        let is_known = self.session.waits.len() < self.limits.waits;
+        // A key that is too long for any value to be set is not there, and is not kept.
+        let fits = key.len() <= self.limits.share_value_bytes;
+        let is_known = fits && self.session.waits.len() < self.limits.waits;
         let until = match is_known {
             true => self.now.saturating_add(timeout),
             false => self.now,

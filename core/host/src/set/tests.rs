@@ -2,6 +2,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use plugin_api::Config;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tcpcopy_engine::plugin::Action;
 
 use super::puppet::Puppet;
@@ -384,6 +386,41 @@ fn shared_values_reach_other_shards_and_wake_them() {
 }
 
 #[test]
+fn no_wake_is_lost_between_threads() {
+    const KEYS: u32 = 300;
+    let host = chain(&["a"]).host;
+    let (wake, woken) = std::sync::mpsc::channel();
+    let wake = std::sync::Mutex::new(wake);
+    let mut waiting = Scene::of(host.clone());
+    waiting.set = host.plugins(Arc::new(move || {
+        let wake = wake.lock().expect("nobody panics with it");
+        wake.send(()).expect("somebody waits");
+    }));
+    let mut setting = Scene::of(host);
+    let sets = std::thread::spawn(move || {
+        setting.open();
+        for key in 0..KEYS {
+            setting.client(&format!("a.set k{key}=v"));
+        }
+    });
+    waiting.open();
+    for key in 0..KEYS {
+        let mut told = waiting.client(&format!("a.wait k{key}"));
+        while !told.contains(&format!("k{key}=v")) {
+            if waiting.set.woken() == Some(SESSION) {
+                told = waiting.tell(Event::Woken);
+            } else {
+                let patience = Duration::from_secs(60);
+                woken
+                    .recv_timeout(patience)
+                    .expect("whoever sets it wakes us");
+            }
+        }
+    }
+    sets.join().expect("it panics nowhere");
+}
+
+#[test]
 fn plugins_have_maps_of_their_own() {
     let mut stage = chain(&["a", "b"]);
     stage.open();
@@ -543,4 +580,77 @@ fn a_configuration_that_will_not_do_stops_before_the_first_packet() {
     };
     let error = Host::new(vec![missing], Limits::default()).expect_err("missing");
     assert!(error.reason.starts_with("tag: missing"), "{error}");
+}
+
+/// A line of a client: for one of three plugins, or for the target.
+fn line() -> impl Strategy<Value = (Option<char>, &'static str)> {
+    let order = prop_oneof![
+        3 => Just("hold"),
+        3 => Just("release"),
+        1 => Just("begin x"),
+        1 => Just("pass"),
+    ];
+    prop_oneof![
+        3 => Just((None, "text")),
+        2 => (prop::sample::select(vec!['a', 'b', 'c']), order)
+            .prop_map(|(tag, order)| (Some(tag), order)),
+    ]
+}
+
+proptest! {
+    /// Whatever is held, released, marked and passed by: in the end the target has been sent what
+    /// the client said to it, in order, and nothing is held.
+    #[test]
+    fn a_chain_neither_loses_nor_disorders_anything(
+        lines in vec(line(), 0..40),
+        servers in vec(any::<bool>(), 40),
+    ) {
+        let mut scene = chain(&["a", "b", "c"]);
+        scene.open();
+        let (mut sent, mut is_held, mut expected) = (String::new(), false, String::new());
+        let mut gone = Vec::new();
+        let mut note = |actions: &Actions| {
+            for action in actions.iter() {
+                match action {
+                    Action::Send(bytes) => sent.push_str(&String::from_utf8_lossy(bytes)),
+                    Action::Hold => is_held = true,
+                    Action::Release => is_held = false,
+                    _ => {}
+                }
+            }
+        };
+        let mut actions = Actions::default();
+        let mut tell = |scene: &mut Scene, event: Event<'_>| {
+            actions.clear();
+            let told = scene.set.event(scene.now(), SESSION, event, &mut actions);
+            note(&actions);
+            told
+        };
+        for (at, (tag, text)) in lines.iter().enumerate() {
+            let line = match tag {
+                Some(tag) => format!("{tag}.{text}\n"),
+                None => format!("{text} {at}\n"),
+            };
+            match tag {
+                Some(tag) if !gone.contains(tag) => {
+                    // The last one to step aside lets the engine pass everything: not here.
+                    if *text == "pass" && gone.len() < 2 {
+                        gone.push(*tag);
+                    } else if *text == "pass" {
+                        continue;
+                    }
+                }
+                _ => expected.push_str(&line),
+            }
+            prop_assert_eq!(tell(&mut scene, Event::Client(line.as_bytes())), Ok(()));
+            if servers[at] {
+                prop_assert_eq!(tell(&mut scene, Event::Target(b"nothing for anybody\n")), Ok(()));
+            }
+        }
+        for release in [&b"a.release\n"[..], b"b.release\n", b"c.release\n"] {
+            prop_assert_eq!(tell(&mut scene, Event::Target(release)), Ok(()));
+        }
+        prop_assert_eq!(sent, expected);
+        prop_assert!(!is_held);
+    }
 }

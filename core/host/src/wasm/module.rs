@@ -3,10 +3,12 @@
 
 use std::borrow::Cow;
 
-use plugin_api::abi::{PACKAGE, VERSION};
+use plugin_api::abi::{VERSION, WIT, WORLD};
 use wasmparser::{Parser, Payload};
+use wasmtime::Module;
 use wasmtime::component::Component;
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use super::ticker::engine;
 use crate::load_error::LoadProblem;
@@ -14,7 +16,7 @@ use crate::load_error::LoadProblem;
 /// What the names of the contract's interfaces begin with, whatever their version.
 const PACKAGE_STEM: &str = "tcpcopy:plugin/";
 
-/// The custom section that tells which world a core module is made for.
+/// The custom section in which a core module tells which world it is made for.
 const TYPE_SECTION: &str = "component-type";
 
 /// The contract's functions.
@@ -60,51 +62,86 @@ fn damaged(error: impl std::fmt::Display) -> LoadProblem {
     LoadProblem::Damaged(error.to_string())
 }
 
-/// Makes a component of a core module that carries the contract's type section.
+/// Makes a component of a core module with the contract's exports. What the module itself says of its
+/// type is left out, unread: who decodes such a text can be made to recurse for ever. The contract's
+/// own type takes its place, and the module's functions are compared with that.
 fn componentise(module: &[u8]) -> Result<Vec<u8>, LoadProblem> {
     let outline = Outline::of(module).map_err(damaged)?;
-    if !outline.has_types {
+    Module::validate(engine(), module).map_err(|error| damaged(format!("{error:#}")))?;
+    let guest = interface("guest");
+    let exports = outline
+        .exports
+        .iter()
+        .filter_map(|name| name.split_once('#'));
+    let versions: Vec<_> = exports.filter_map(|(name, _)| version_of(name)).collect();
+    if versions.is_empty() {
         return Err(LoadProblem::NoPlugin {
             form: "WASM module",
-            missing: format!("the section `{TYPE_SECTION}` with the types of {PACKAGE}"),
+            missing: format!("the export `{guest}#manifest`"),
         });
     }
-    check_package(module)?;
+    if !versions.iter().any(|version| version == VERSION) {
+        let found = versions.into_iter().next().unwrap_or_default();
+        return Err(LoadProblem::Version { found });
+    }
     let foreign = |name: &&String| !name.starts_with(PACKAGE_STEM);
     let foreign: Vec<_> = outline.imports.iter().filter(foreign).cloned().collect();
     if !foreign.is_empty() {
         return Err(LoadProblem::Imports(foreign));
     }
     for function in FUNCTIONS {
-        let name = format!("{}#{function}", interface("guest"));
-        if !outline.exports.contains(&name) {
+        if !outline.exports.contains(&format!("{guest}#{function}")) {
             return Err(LoadProblem::Incomplete(function.to_owned()));
         }
     }
-    let encoder = ComponentEncoder::default().validate(true).module(module);
+    let signature = |problem: String| LoadProblem::Signature {
+        function: format!("world {WORLD}"),
+        problem,
+    };
+    let encoder = ComponentEncoder::default().validate(true);
+    let encoder = encoder.module(&typed(module)?);
     let encoded = encoder.and_then(|mut encoder| encoder.encode());
-    encoded.map_err(|error| LoadProblem::Damaged(format!("{error:#}")))
+    encoded.map_err(|error| signature(format!("{error:#}")))
 }
 
-/// Compares the version of the package in the type section with ours.
-fn check_package(module: &[u8]) -> Result<(), LoadProblem> {
-    let decoded = wit_component::metadata::decode(module);
-    let (_, bindings) = decoded.map_err(|error| damaged(format!("{error:#}")))?;
-    let mut others = Vec::new();
-    for (_, package) in &bindings.resolve.packages {
-        let name = package.name.to_string();
-        if name == PACKAGE {
-            return Ok(());
+/// A core module with the contract's type in place of its own.
+fn typed(module: &[u8]) -> Result<Vec<u8>, LoadProblem> {
+    let mut typed = Vec::with_capacity(module.len());
+    for payload in Parser::new(0).parse_all(module) {
+        let payload = payload.map_err(damaged)?;
+        let is_type = matches!(&payload, Payload::CustomSection(section)
+            if section.name().starts_with(TYPE_SECTION));
+        match payload.as_section() {
+            Some((id, content)) if !is_type => {
+                typed.push(id);
+                push_length(&mut typed, content.len());
+                typed.extend_from_slice(&module[content]);
+            }
+            Some(_) => {}
+            None => {
+                if let Payload::Version { range, .. } = payload {
+                    typed.extend_from_slice(&module[range]);
+                }
+            }
         }
-        if let Some(version) = version_of(&name) {
-            return Err(LoadProblem::Version { found: version });
-        }
-        others.push(name);
     }
-    Err(LoadProblem::NoPlugin {
-        form: "WASM module",
-        missing: format!("{PACKAGE} among its packages ({})", others.join(", ")),
-    })
+    let mut contract = Resolve::default();
+    let package = contract.push_str("plugin.wit", WIT);
+    let world = package.and_then(|package| contract.select_world(&[package], Some(WORLD)));
+    let utf8 = StringEncoding::UTF8;
+    let embedded =
+        world.and_then(|world| embed_component_metadata(&mut typed, &contract, world, utf8));
+    embedded.map_err(|error| damaged(format!("{error:#}")))?;
+    Ok(typed)
+}
+
+/// A section's length, as WASM writes it: 7 bits a byte, the lowest first.
+fn push_length(module: &mut Vec<u8>, mut length: usize) {
+    while length > 0x7f {
+        module.push(0x80 | (length & 0x7f) as u8);
+        length >>= 7;
+    }
+    module.push(length as u8);
 }
 
 /// The version in the name of a package or interface of the contract.
@@ -121,7 +158,6 @@ fn version_of(name: &str) -> Option<String> {
 /// What a core module has on its outside.
 #[derive(Default)]
 struct Outline {
-    has_types: bool,
     /// Modules that it imports from, with the name of the thing.
     imports: Vec<String>,
     exports: Vec<String>,
@@ -143,9 +179,6 @@ impl Outline {
                     for export in section {
                         outline.exports.push(export?.name.to_owned());
                     }
-                }
-                Payload::CustomSection(section) => {
-                    outline.has_types |= section.name().starts_with(TYPE_SECTION);
                 }
                 _ => {}
             }

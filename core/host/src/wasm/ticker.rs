@@ -19,6 +19,8 @@ pub(super) fn engine() -> &'static Engine {
         let mut config = Config::new();
         config.epoch_interruption(true);
         config.wasm_component_model(true);
+        // The compiler's helpers would stay, idle, while tcpcopy forks and gives up privileges.
+        config.parallel_compilation(false);
         Engine::new(&config).expect("the settings are constant, and fit the features we build with")
     })
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use plugin_api::Level;
 use plugin_api::testkit::{Exchange, PlayError, Played, PlayedSession, Transcript, play};
 use tcpcopy_host::{Library, Rehearsal};
 
@@ -47,9 +48,11 @@ pub(super) fn play_to(options: &TestOptions) -> Result<Outcome, PluginError> {
     let needs = library.manifest().needs_for(&config);
     let rehearse = |transcript: &Transcript| {
         let mut rehearsal = Rehearsal::new(&library, &config, &limits)?;
-        Ok::<_, PluginError>(play(&mut rehearsal, needs, transcript))
+        let played = play(&mut rehearsal, needs, transcript);
+        Ok::<_, PluginError>((played, rehearsal.take_log()))
     };
-    let failure = match rehearse(&transcript)? {
+    let (played, log) = rehearse(&transcript)?;
+    let failure = match played {
         Ok(played) => {
             tell(&mut text, &played, options.steps);
             None
@@ -59,7 +62,7 @@ pub(super) fn play_to(options: &TestOptions) -> Result<Outcome, PluginError> {
             let failing = transcript.steps.get(step).map(ToString::to_string);
             transcript.steps.truncate(step);
             // As far as it went; the same again, since nothing in a rehearsal is left to chance.
-            if let Ok(played) = rehearse(&transcript)? {
+            if let (Ok(played), _) = rehearse(&transcript)? {
                 tell(&mut text, &played, options.steps);
             }
             Some(match failing {
@@ -68,6 +71,7 @@ pub(super) fn play_to(options: &TestOptions) -> Result<Outcome, PluginError> {
             })
         }
     };
+    tell_log(&mut text, &log);
     Ok(Outcome { text, failure })
 }
 
@@ -134,6 +138,17 @@ fn tell(text: &mut String, played: &Played, with_steps: bool) {
         for (name, count) in &played.counts {
             let _ = writeln!(text, "  {name} {count}");
         }
+    }
+}
+
+/// What the plugin wrote to the log; of one that has panicked, the place in its source.
+fn tell_log(text: &mut String, log: &[(Level, String)]) {
+    if !log.is_empty() {
+        text.push_str("log\n");
+    }
+    for (level, message) in log {
+        let level = format!("{level:?}").to_lowercase();
+        let _ = writeln!(text, "  {level}: {message}");
     }
 }
 

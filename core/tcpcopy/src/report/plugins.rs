@@ -44,6 +44,13 @@ fn add(text: &mut String, target: Option<&str>, plugin: &PluginFigures) {
     };
     add_counts(text, "refused", counts(&plugin.refusals).into_iter());
     add_counts(text, "counted", counts(&plugin.counters).into_iter());
+    if plugin.shared_evicted > 0 {
+        let evicted = plugin.shared_evicted;
+        let _ = writeln!(
+            text,
+            "  had no room for {evicted} shared values; --plugin-share-mb gives more"
+        );
+    }
     let mut labels: Vec<&LabelFigures> = plugin.labels.iter().collect();
     labels.sort_by_key(|label| std::cmp::Reverse(label.begun));
     for label in labels.iter().take(LABELS_TOLD) {

@@ -43,50 +43,19 @@ fn rule(table: &Config) -> Result<Rule, ConfigError> {
             "expiry_s",
         ],
     )?;
-    let wrong = |problem: String| table.error("from", problem);
     let from = table.text("from")?;
-    let (kind, name) = from.split_once(':').unwrap_or((from, ""));
-    if name.is_empty() {
-        return Err(wrong(format!("`{from}` is no place such as cookie:NAME")));
-    }
-    let source = match kind {
-        "cookie" => Source::Cookie(name.into()),
-        "header" => Source::Header(name.into()),
-        "json" => Source::Json(json_path(name)),
-        "body" => {
-            let pattern = super::compile(name).map_err(wrong)?;
-            if pattern.groups() == 0 {
-                return Err(wrong(
-                    "the pattern needs a group in () around the value".into(),
-                ));
-            }
-            Source::Body(Box::new(pattern))
-        }
-        _ => {
-            return Err(wrong(format!(
-                "`{kind}` is none of cookie, header, json and body"
-            )));
-        }
-    };
+    let (source, default) = source(from).map_err(|problem| table.error("from", problem))?;
     let mut to = table.texts("to")?;
     if to.is_empty() {
         if let Source::Body(_) = source {
-            return Err(table.error(
-                "to",
-                "missing: say where the value is used, such as form:NAME",
-            ));
+            let problem = "missing: say where the value is used, such as form:NAME";
+            return Err(table.error("to", problem));
         }
         to.push(from);
     }
     let place = |(at, text): (usize, &str)| {
         let place = Place::read(text);
         place.map_err(|problem| table.error(&format!("to[{at}]"), problem))
-    };
-    let default: String = match source {
-        Source::Body(_) => "body".into(),
-        _ => name
-            .to_ascii_lowercase()
-            .replace(|it: char| !it.is_ascii_alphanumeric(), "_"),
     };
     Ok(Rule {
         from: source,
@@ -103,6 +72,34 @@ fn rule(table: &Config) -> Result<Rule, ConfigError> {
             _ => return Err(table.error("otherwise", "must be send or drop")),
         },
         expiry: Duration::from_secs(within(table, "expiry_s", EXPIRY_S, 1, 366 * 86_400)?),
-        counters: Counters::new(&rule_name(table, default.get(..40).unwrap_or(&default))?),
+        counters: Counters::new(&rule_name(table, &default)?),
     })
+}
+
+/// Where a value is learnt, and a name for a rule that has none.
+fn source(from: &str) -> Result<(Source, String), String> {
+    let (kind, name) = from.split_once(':').unwrap_or((from, ""));
+    if name.is_empty() {
+        return Err(format!("`{from}` is no place such as cookie:NAME"));
+    }
+    let source = match kind {
+        "cookie" => Source::Cookie(name.into()),
+        "header" => Source::Header(name.into()),
+        "json" => Source::Json(json_path(name)),
+        "body" => {
+            let pattern = super::compile(name)?;
+            if pattern.groups() == 0 {
+                return Err("the pattern needs a group in () around the value".into());
+            }
+            return Ok((Source::Body(Box::new(pattern)), "body".into()));
+        }
+        _ => {
+            return Err(format!("`{kind}` is none of cookie, header, json and body"));
+        }
+    };
+    let plain = |it: char| match it.is_ascii_alphanumeric() {
+        true => it.to_ascii_lowercase(),
+        false => '_',
+    };
+    Ok((source, name.chars().take(40).map(plain).collect()))
 }

@@ -10,7 +10,7 @@ use crate::label;
 use crate::plugin::Http;
 use crate::requests::{Hole, Said};
 use crate::rules::path_of;
-use crate::values::edit::{self, Edit};
+use crate::values::edit;
 use crate::values::{Attempt, Resolution};
 
 /// Bytes that the client may say in another protocol before the target has agreed to that.
@@ -54,7 +54,7 @@ impl Connection {
             Some(_) => plugin.values.mask(path_of(head.target())),
             None => 0,
         };
-        self.align_origin();
+        self.align_origin(ctx);
         let added = self.exchanges.add(request.kind, request.is_last, mask);
         let Some(number) = added else {
             return self.refuse("too_many_unanswered", ctx);
@@ -100,8 +100,9 @@ impl Connection {
         };
         match resolution {
             Resolution::Ready(edits) => {
+                edit::apply_to_head(head, &edits);
                 let has_body = !request.body.is_over();
-                self.send_head(plugin, head, &edits, number, has_body, ctx);
+                self.send_head(plugin, head, number, has_body, ctx);
                 Fate::Sent
             }
             Resolution::Drop => {
@@ -142,14 +143,12 @@ impl Connection {
         &mut self,
         plugin: &mut Http,
         head: &mut Head,
-        edits: &[Edit],
         number: u64,
         has_body: bool,
         ctx: &mut Context<'_>,
     ) {
         label::write(&mut plugin.label, head.method(), path_of(head.target()));
         ctx.begin_exchange(&plugin.label);
-        edit::apply_to_head(head, edits);
         plugin.rules.apply(head, &self.info);
         head.write(|piece| ctx.send(piece));
         self.exchanges.ask(number);
@@ -221,6 +220,11 @@ impl Connection {
             self.holds.set(Reason::Kept, true, ctx);
         }
         self.holds.settle(ctx);
+        // The target will not be asked for another protocol. That request was the last one kept.
+        let switch = self.switch.as_ref().map(|it| it.number);
+        if switch.is_some_and(|it| !self.exchanges.is_for_target(it)) {
+            self.stay(plugin, ctx);
+        }
     }
 
     /// Sends the first of the requests that are kept, or leaves it out. False when it must wait.
@@ -229,7 +233,6 @@ impl Connection {
             return false;
         };
         let (copy, body_bytes) = (self.info.copy, plugin.values.body_bytes);
-        let mut edits = Vec::new();
         let mut is_dropped = job.dropped.is_some() || job.is_broken;
         if !is_dropped {
             let looks_into = plugin.values.looks_into(&job.head);
@@ -248,14 +251,14 @@ impl Connection {
                     return false;
                 }
                 Resolution::Drop => is_dropped = true,
-                Resolution::Ready(ready) => edits = ready,
-            }
-            let changed = content.and_then(|old| {
-                let new = edit::apply_to_body(&old, &edits)?;
-                Some((old.len(), new))
-            });
-            if let Some((old, new)) = changed {
-                job.set_content(old, &new);
+                Resolution::Ready(edits) => {
+                    // Before the length changes: that may remove fields, and the edits count them.
+                    edit::apply_to_head(&mut job.head, &edits);
+                    let new = body.and_then(|old| edit::apply_to_body(old, &edits));
+                    if let (Some(old), Some(new)) = (body, new) {
+                        job.set_content(old.len(), &new);
+                    }
+                }
             }
         }
         self.jobs.waiting = None;
@@ -273,7 +276,7 @@ impl Connection {
             self.exchanges.leave_out(job.number);
         } else {
             let has_body = !job.request.body.is_over();
-            self.send_head(plugin, &mut job.head, &edits, job.number, has_body, ctx);
+            self.send_head(plugin, &mut job.head, job.number, has_body, ctx);
             if !job.raw.is_empty() {
                 ctx.send(&job.raw);
             }

@@ -108,7 +108,7 @@ impl Job {
     pub(super) fn set_content(&mut self, old: usize, new: &[u8]) {
         match &self.request.body {
             Body::Length(length) => {
-                let length = *length - old as u64 + new.len() as u64;
+                let length = (*length - old as u64).saturating_add(new.len() as u64);
                 self.raw.splice(..old, new.iter().copied());
                 self.head.set(b"Content-Length", |out| {
                     out.extend_from_slice(length.to_string().as_bytes());

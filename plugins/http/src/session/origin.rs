@@ -200,10 +200,14 @@ impl Connection {
     }
 
     /// A request is about to come: whether its answer will be known.
-    pub(super) fn align_origin(&mut self) {
+    pub(super) fn align_origin(&mut self, ctx: &mut Context<'_>) {
         let Some(origin) = &mut self.origin else {
             return;
         };
+        if self.exchanges.origin_is_missed() {
+            ctx.count("origin_unreadable", 1);
+            return self.lose_origin(false);
+        }
         let is_outstanding = self.exchanges.awaited().is_some();
         match origin.alignment {
             Alignment::Sure => {}

@@ -59,9 +59,13 @@ pub(crate) fn apply_to_body(body: &[u8], edits: &[Edit]) -> Option<Vec<u8>> {
 fn apply(text: &[u8], edits: &[Edit]) -> Vec<u8> {
     let (mut new, mut from) = (Vec::with_capacity(text.len()), 0);
     for edit in edits {
-        new.extend_from_slice(&text[from..edit.range.start]);
-        new.extend_from_slice(&edit.new);
-        from = edit.range.end;
+        // One that does not lie within the text is not made.
+        let before = text.get(from..edit.range.start);
+        if let (Some(before), true) = (before, edit.range.end <= text.len()) {
+            new.extend_from_slice(before);
+            new.extend_from_slice(&edit.new);
+            from = edit.range.end;
+        }
     }
     new.extend_from_slice(&text[from..]);
     new

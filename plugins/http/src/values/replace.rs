@@ -155,13 +155,17 @@ impl Values {
             ctx.share().set(&vain, b"", VAIN_EXPIRY);
             return Lookup::Unknown;
         }
-        let seen = ctx.share().get(&key(Kind::Seen, at, copy, &canonical));
-        let patience = match seen {
-            Some(_) => rule.wait,
-            None if ctx.share().get(&vain).is_some() => Duration::ZERO,
+        let is_seen = |ctx: &mut Context<'_>| {
+            let seen = key(Kind::Seen, at, copy, &canonical);
+            ctx.share().get(&seen).is_some()
+        };
+        let patience = match ctx.share().get(&vain) {
+            Some(_) => Duration::ZERO,
+            None if is_seen(ctx) => rule.wait,
             None => rule.wait.min(GRACE),
         };
-        let waited = ctx.now() - *attempt.since.get_or_insert(ctx.now());
+        let since = *attempt.since.get_or_insert(ctx.now());
+        let waited = ctx.now().saturating_sub(since);
         let timeout = patience.saturating_sub(waited);
         match timeout.is_zero() || attempt.is_urgent {
             true => Lookup::Unknown,

@@ -4,6 +4,7 @@ mod answers;
 mod framing;
 mod headers;
 mod hostile;
+mod kept;
 mod play;
 mod readme;
 mod selection;

@@ -33,6 +33,19 @@ fn requests_are_dropped_with_their_bodies_and_exchanges_stay_aligned() {
 }
 
 #[test]
+fn an_origin_that_is_not_captured_is_given_up_where_all_is_dropped() {
+    let learn = vec![Config::new().with("from", "cookie:sid")];
+    let drop = vec![Config::new().with("path", "^/a")];
+    let config = Config::new().with("learn", learn).with("drop", drop);
+    let request = "C: GET /a HTTP/1.1\\r\\n\\r\\n\n";
+    let transcript = request.repeat(11_000).parse().expect("a transcript");
+    let played = plugin_api::testkit::run::<tcpcopy_plugin_http::Http>(&config, &transcript);
+    let played = played.expect("played");
+    assert_eq!(played.refusal(), None);
+    assert_eq!(played.count("origin_unreadable"), 1);
+}
+
+#[test]
 fn what_no_rule_keeps_is_dropped() {
     let methods = Config::new().with("method", vec!["PUT", "PATCH"]);
     let user = Config::new().with("header", "x-user").with("value", "^e");

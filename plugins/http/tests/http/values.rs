@@ -100,6 +100,35 @@ fn a_request_waits_for_the_targets_answer() {
 }
 
 #[test]
+fn a_value_that_the_target_does_not_issue_is_not_waited_for() {
+    let text = r"
+        C: GET /login HTTP/1.1\r\n\r\n
+        O: HTTP/1.1 200 OK\r\nSet-Cookie: sid=o1\r\nContent-Length: 0\r\n\r\n
+        T: HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n
+        session 2
+        C: GET / HTTP/1.1\r\nCookie: sid=o1\r\n\r\n
+    ";
+    let played = play(&cookie(), text);
+    assert_eq!(
+        of_session(&played, 2),
+        "GET / HTTP/1.1\r\nCookie: sid=o1\r\n\r\n"
+    );
+    assert_eq!(
+        (
+            played.count("sid_only_at_origin"),
+            played.count("sid_unknown")
+        ),
+        (1, 1)
+    );
+    // Should it do so later, that counts.
+    let text = format!(
+        "{text}{}session 2\nC: GET / HTTP/1.1\\r\\nCookie: sid=o1\\r\\n\\r\\n\n",
+        LOGIN.replace("o=1", "o1")
+    );
+    assert!(of_session(&play(&cookie(), &text), 2).ends_with("Cookie: sid=t1\r\n\r\n"));
+}
+
+#[test]
 fn a_value_that_was_never_seen_is_waited_for_once() {
     let request = r"C: GET / HTTP/1.1\r\nCookie: sid=old\r\n\r\n";
     let played = play(&cookie(), &format!("{request}\nafter 99 ms"));
@@ -368,6 +397,16 @@ fn a_hole_in_an_answer_costs_that_answer() {
         (played.count("sid_learnt"), played.count("gaps_in_answers")),
         (1, 1)
     );
+}
+
+#[test]
+fn an_origin_that_is_not_captured_is_given_up() {
+    let request = "C: GET /a HTTP/1.1\\r\\n\\r\\n\nT: HTTP/1.1 204 x\\r\\n\\r\\n\n";
+    let transcript = request.repeat(11_000).parse().expect("a transcript");
+    let played = plugin_api::testkit::run::<tcpcopy_plugin_http::Http>(&cookie(), &transcript);
+    let played = played.expect("played");
+    assert_eq!(played.refusal(), None);
+    assert_eq!(played.count("origin_unreadable"), 1);
 }
 
 #[test]

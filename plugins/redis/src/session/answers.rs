@@ -4,7 +4,7 @@ use plugin_api::{Context, Level, Outcome};
 
 use super::{Connection, Refusal};
 use crate::Redis;
-use crate::expected::{Answers, Expected};
+use crate::expected::{Answers, Changes, Expected};
 use crate::memory::Agreed;
 use crate::reply::{Reply, Shape};
 
@@ -24,6 +24,9 @@ const ADVICE: [(&str, &str); 4] = [
     ),
     ("READONLY", "the target is a replica and takes no writes"),
 ];
+
+/// Codes that say of `HELLO` that it is the account that is wrong, not the command.
+const TURNED_DOWN: [&str; 3] = ["WRONGPASS", "NOAUTH", "NOPERM"];
 
 /// A reply, as far as it matters for a session.
 struct Facts {
@@ -64,7 +67,7 @@ impl Connection {
                         true => Outcome::failed().label(&code),
                         false => Outcome::ok(),
                     });
-                    self.client_answer(expected, &code, &facts, ctx)?;
+                    self.client_answer(plugin, expected, &code, &facts, ctx)?;
                 }
             }
             self.end_silences(ctx);
@@ -89,15 +92,14 @@ impl Connection {
             (Expected::OwnDiscard, _) => return Ok(()),
             _ => {}
         }
-        if !self.expected.has_introduction() {
-            ctx.release();
-        }
+        self.agreed_to_introduction(ctx);
         Ok(())
     }
 
     /// The answer to a command of the client.
     fn client_answer(
         &mut self,
+        plugin: &Redis,
         expected: Expected,
         code: &str,
         facts: &Facts,
@@ -106,34 +108,40 @@ impl Connection {
         match (expected, facts.is_error) {
             (
                 Expected::Login {
-                    is_mapped: true, ..
+                    is_mapped: true,
+                    protocol,
                 },
                 true,
-            ) => return Err(login_failed(code, ctx)),
-            (Expected::Login { protocol, .. }, false) => {
-                if let Some(protocol) = protocol {
-                    self.expected.set_protocol(protocol);
+            ) => {
+                if protocol.is_none() || TURNED_DOWN.contains(&code) {
+                    return Err(login_failed(code, ctx));
                 }
-                let mut agreed = self.agreed.clone();
-                agreed.is_resp3 = self.expected.protocol() == 3;
-                agreed.user = self.logging_in.take().or(agreed.user);
-                self.agree(agreed, ctx);
+                self.hello_failed(plugin, ctx);
+            }
+            (Expected::Login { protocol, .. }, false) => {
+                let done = Changes {
+                    is_login: true,
+                    protocol,
+                    database: None,
+                };
+                self.done(done, ctx);
             }
             (Expected::Selected(database), false) => {
-                let agreed = Agreed {
+                let done = Changes {
                     database: Some(database),
-                    ..self.agreed.clone()
+                    ..Changes::default()
                 };
-                self.agree(agreed, ctx);
+                self.done(done, ctx);
             }
             (Expected::Reset, false) => {
                 self.expected.reset();
-                self.agree(Agreed::default(), ctx);
+                self.agree(Agreed::of_new(&plugin.settings), ctx);
             }
             (Expected::Monitor, false) => self.expected.set_monitoring(),
-            (Expected::Transaction { .. }, false) => {
-                if facts.is_null {
-                    ctx.count("transactions_aborted", 1);
+            (Expected::Transaction { queued, .. }, false) => {
+                match facts.is_null {
+                    true => ctx.count("transactions_aborted", 1),
+                    false => self.done(queued, ctx),
                 }
                 if facts.errors_inside > 0 {
                     ctx.count("errors_in_transactions", facts.errors_inside);
@@ -142,6 +150,39 @@ impl Connection {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The target knows no `HELLO`, or not this one. A client that was told the same goes on with
+    /// `AUTH`; any other has logged in, and has to be before its next command.
+    fn hello_failed(&mut self, plugin: &Redis, ctx: &mut Context<'_>) {
+        if self.expected.has_login() || self.introduction.account.is_some() {
+            return;
+        }
+        if let Some(user) = self.logging_in.take() {
+            self.introduction.account = plugin.settings.accounts.of(&user).cloned();
+            let agreed = Agreed {
+                user: Some(user),
+                ..self.agreed.clone()
+            };
+            self.agree(agreed, ctx);
+        }
+    }
+
+    /// The target has done this.
+    fn done(&mut self, done: Changes, ctx: &mut Context<'_>) {
+        if done == Changes::default() {
+            return;
+        }
+        if let Some(protocol) = done.protocol {
+            self.expected.set_protocol(protocol);
+        }
+        let mut agreed = self.agreed.clone();
+        if done.is_login {
+            agreed.is_resp3 = self.expected.protocol() == 3;
+            agreed.user = self.logging_in.take().or(agreed.user);
+        }
+        agreed.database = done.database.or(agreed.database);
+        self.agree(agreed, ctx);
     }
 
     fn agree(&mut self, agreed: Agreed, ctx: &mut Context<'_>) {

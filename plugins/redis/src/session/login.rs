@@ -1,6 +1,7 @@
 //! What becomes of `AUTH` and `HELLO`.
 
-use super::{Fate, Refusal};
+use super::Refusal;
+use super::fate::Fate;
 use crate::accounts::{Accounts, DEFAULT_USER};
 use crate::command::Command;
 use crate::expected::Expected;
@@ -14,7 +15,11 @@ pub(super) fn login(
     command: &Command<'_>,
 ) -> Result<Fate, Refusal> {
     let protocol = match kind {
-        Kind::Hello => command.number(1).and_then(|it| u8::try_from(it).ok()),
+        // What is no version is turned down like one that is not known.
+        Kind::Hello if command.count > 1 => {
+            let version = command.number(1).and_then(|it| u8::try_from(it).ok());
+            Some(version.unwrap_or(0))
+        }
         _ => None,
     };
     let sent = |words, is_mapped| {

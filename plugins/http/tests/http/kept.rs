@@ -1,0 +1,102 @@
+//! Requests that are kept for a while, because of what is in them or comes before them.
+
+use plugin_api::Config;
+use plugin_api::testkit::Played;
+
+use crate::play::{exchanges, play, sent};
+
+/// A cookie and the token of a form; a request whose cookie has no counterpart is left out.
+fn config() -> Config {
+    let cookie = Config::new()
+        .with("from", "cookie:sid")
+        .with("otherwise", "drop");
+    let csrf = Config::new()
+        .with("from", r#"body:name="csrf" value="([^"]*)""#)
+        .with("to", vec!["form:csrf"])
+        .with("name", "csrf");
+    Config::new().with("learn", vec![cookie, csrf])
+}
+
+/// Both values are learnt.
+const PAGE: &str = r#"
+    C: GET /form HTTP/1.1\r\n\r\n
+    O: HTTP/1.1 200 OK\r\nSet-Cookie: sid=origin-1\r\nContent-Type: text/html\r\nContent-Length: 29\r\n\r\n<input name="csrf" value="o">
+    T: HTTP/1.1 200 OK\r\nSet-Cookie: sid=t\r\nContent-Type: text/html\r\nContent-Length: 34\r\n\r\n<input name="csrf" value="target">
+"#;
+
+#[test]
+fn values_in_head_and_body_are_replaced_where_a_length_comes_twice() {
+    let form = |length: &str, behind: &str| {
+        format!(
+            r"{PAGE}
+            C: POST /form HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n{length}Cookie: sid=origin-1\r\n{behind}\r\ncsrf=o
+            "
+        )
+    };
+    let (twice, once) = (
+        r"Content-Length: 6\r\nContent-Length: 6\r\n",
+        r"Content-Length: 6\r\n",
+    );
+    for length in [once, twice] {
+        for behind in ["", r"X: y\r\n", r"X: a much longer value than that\r\n"] {
+            let played = play(&config(), &form(length, behind));
+            let behind = behind.replace(r"\r\n", "\r\n");
+            let expected =
+                format!("Content-Length: 11\r\nCookie: sid=t\r\n{behind}\r\ncsrf=target");
+            assert!(sent(&played).ends_with(&expected), "{played}");
+        }
+    }
+}
+
+/// An upgrade or tunnel is left out only after what follows it has come: that goes on as requests.
+fn goes_on(played: &Played) {
+    let last = "GET /b HTTP/1.1\r\n\r\n";
+    assert!(sent(played).ends_with(last), "{played}");
+    assert_eq!(
+        exchanges(played).last().map(String::as_str),
+        Some("GET /b -")
+    );
+    assert_eq!(played.refusal(), None);
+    assert!(played.sessions[0].held.is_empty(), "{played}");
+}
+
+#[test]
+fn an_upgrade_whose_value_stays_unknown_holds_nothing_back() {
+    for start in [
+        r"GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket",
+        "CONNECT example.com:443 HTTP/1.1",
+    ] {
+        for other in [
+            "C: GET /b HTTP/1.1\\r\\n\\r\\n\nafter 100 ms",
+            "after 100 ms\nC: GET /b HTTP/1.1\\r\\n\\r\\n",
+        ] {
+            let played = play(
+                &config(),
+                &format!("C: {start}\\r\\nCookie: sid=old\\r\\n\\r\\n\n{other}"),
+            );
+            assert_eq!(played.count("sid_dropped"), 1);
+            goes_on(&played);
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_dropped_behind_another_request_holds_nothing_back() {
+    let config = config().with("drop", vec![Config::new().with("path", "^/ws$")]);
+    let text = r"
+        C: GET /a HTTP/1.1\r\nCookie: sid=old\r\n\r\n
+        C: GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n
+        C: GET /b HTTP/1.1\r\n\r\n
+        after 100 ms
+    ";
+    goes_on(&play(&config, text));
+    // Of two, one behind the other, as well.
+    let twice = text.replace(
+        "C: GET /b",
+        &format!(
+            "{}\nC: GET /b",
+            text.lines().nth(2).expect("an upgrade").trim()
+        ),
+    );
+    goes_on(&play(&config, &twice));
+}
