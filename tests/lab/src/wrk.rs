@@ -8,6 +8,9 @@ use crate::{Command, Host, LabError, Process, Result, Usage, wait_until};
 /// How much longer than asked a load may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long before its end a load of pipelined requests says its last ones.
+const DRAIN: Duration = Duration::from_millis(400);
+
 /// How a load is made.
 #[derive(Debug, Clone)]
 pub struct Wrk {
@@ -141,14 +144,7 @@ impl Wrk {
         } else {
             ""
         };
-        let delay = match self.rate {
-            // wrk pauses each connection this many milliseconds before each request.
-            Some(rate) => {
-                let pause_ms = 1_000 * self.connections * self.pipelined / rate.max(1);
-                format!("function delay() return {pause_ms} end\n")
-            }
-            None => String::new(),
-        };
+        let delay = self.delay();
         let one = if self.varied {
             format!(
                 "local n = 0\n\
@@ -177,6 +173,34 @@ impl Wrk {
                local e = summary.errors\n\
                io.write(string.format(\"lab requests=%d errors=%d\\n\", summary.requests,\n\
                e.connect + e.read + e.write + e.status + e.timeout))\nend\n"
+    }
+
+    /// The Lua function that says how long wrk pauses a connection before its next requests, in
+    /// milliseconds.
+    fn delay(&self) -> String {
+        let pause_ms = match self.rate {
+            Some(rate) => 1_000 * self.connections * self.pipelined / rate.max(1),
+            None if self.pipelined > 1 => 0,
+            None => return String::new(),
+        };
+        if self.pipelined == 1 {
+            return format!("function delay() return {pause_ms} end\n");
+        }
+        // A server drops what it has not yet read of a client that has gone, and how much that
+        // is differs from server to server: so nothing may be under way when wrk ends.
+        let duration = Duration::from_secs(self.duration.as_secs().max(1));
+        let last_ms = duration.saturating_sub(DRAIN).as_millis();
+        format!(
+            "local ffi = require(\"ffi\")\n\
+             ffi.cdef[[\n  typedef struct {{ long s, ns; }} lab_time;\n\
+             int clock_gettime(int clock, lab_time *now);\n]]\n\
+             local time, first = ffi.new(\"lab_time[1]\")\n\
+             local function now_ms()\n  ffi.C.clock_gettime(1, time)\n\
+             return tonumber(time[0].s) * 1000 + tonumber(time[0].ns) / 1000000\nend\n\
+             function delay()\n  first = first or now_ms()\n\
+             if now_ms() - first > {last_ms} then return 1000000 end\n\
+             return {pause_ms}\nend\n"
+        )
     }
 }
 
