@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clinic;
+mod mysql;
 mod plugins;
 mod recording;
 mod replay;
@@ -14,6 +15,7 @@ mod tell;
 mod trace;
 
 pub use clinic::{Clinic, Verdict};
+pub use mysql::{MysqlReplay, MysqlUser};
 pub use plugins::{Form, plug, plugin};
 pub use recording::{Recording, Replayed, assert_unprivileged};
 pub use replay::{Replay, assert_alike, assert_same_conversations, programs};

@@ -6,156 +6,71 @@
 
 use std::time::Duration;
 
-use tcpcopy_e2e::{Form, plug, programs};
-use tcpcopy_lab::{
-    Lab, Mode, Mysql, MysqlClient, MysqlKind, Process, Programs, Report, Setup,
-    has_mysql9_for_test, wait_until,
-};
+use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser};
+use tcpcopy_lab::{Mode, Mysql, MysqlClient, MysqlKind, Report, wait_until};
 
 use MysqlKind::{MariaDb, Mysql9};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-const REPORT: &str = "report.json";
-const PORT: u16 = 3306;
 
 /// The plugin's figures in a report.
 const FIGURES: &str = "targets.0.plugins.0";
-
-/// Who logs in: a method and a password at the origin, and others at the target.
-struct User {
-    name: &'static str,
-    at_origin: (&'static str, &'static str),
-    at_target: (&'static str, &'static str),
-}
-
-const fn user(
-    name: &'static str,
-    at_origin: (&'static str, &'static str),
-    at_target: (&'static str, &'static str),
-) -> User {
-    User {
-        name,
-        at_origin,
-        at_target,
-    }
-}
 
 const NATIVE: &str = "mysql_native_password";
 const CACHING: &str = "caching_sha2_password";
 const SHA256: &str = "sha256_password";
 const ED25519: &str = "ed25519";
 
-/// Two servers with the same table and the replay between them.
-struct Replay {
-    lab: Lab,
-    origin: Mysql,
-    target: Mysql,
-    tcpcopy: Process,
-    _intercepts: Vec<Process>,
+/// Two servers with the same table and the replay between them; `configuration` is told what the
+/// origin has of the users.
+fn start(
+    mode: Mode,
+    kinds: [MysqlKind; 2],
+    form: Form,
+    users: &[MysqlUser],
+    configuration: impl Fn(&Mysql) -> String,
+) -> Option<MysqlReplay> {
+    let mut replay = MysqlReplay::prepare(kinds, users)?;
+    replay.both("create database shop; create table shop.visits (who varchar(80))");
+    let configuration = configuration(&replay.origin);
+    replay.start(mode, form, &configuration);
+    Some(replay)
 }
 
-impl Replay {
-    /// `configuration` is told what the origin has of the users.
-    fn start(
-        mode: Mode,
-        kinds: [MysqlKind; 2],
-        form: Form,
-        users: &[User],
-        configuration: impl Fn(&Mysql) -> String,
-    ) -> Option<Self> {
-        let lab = Lab::for_test()?;
-        if kinds.contains(&Mysql9) && !has_mysql9_for_test() {
-            return None;
-        }
-        let server = |host: &str, kind| {
-            let server = Mysql::start(lab.host(host), kind).unwrap();
-            let tables = "create database shop; create table shop.visits (who varchar(80))";
-            server.sql(tables).unwrap();
-            server
-        };
-        let (origin, target) = (server("origin", kinds[0]), server("target", kinds[1]));
-        for user in users {
-            let (method, password) = user.at_origin;
-            origin.create_user(user.name, method, password).unwrap();
-            let (method, password) = user.at_target;
-            target.create_user(user.name, method, password).unwrap();
-        }
-        let plugged = plug(&lab, "mysql", form, &configuration(&origin));
-        let setup = Setup {
-            port: PORT,
-            ..Setup::new(mode)
-        };
-        let setup = setup.with(plugged);
-        let intercepts = programs().start_intercepts(&lab, &setup).unwrap();
-        let host = lab.host("origin");
-        let tcpcopy = programs()
-            .start_tcpcopy(&lab, host, &setup, REPORT)
-            .unwrap();
-        Some(Self {
-            lab,
-            origin,
-            target,
-            tcpcopy,
-            _intercepts: intercepts,
-        })
-    }
-
-    /// A client logs in at the origin and leaves the name that the server knows it by.
-    fn visit(&self, client: MysqlKind, user: &User) {
-        let (from, server) = (self.lab.host("client"), self.origin.ipv4());
-        let client = MysqlClient::of(client).connect(from, server, user.name, user.at_origin.1);
-        let leave = "insert into visits values (current_user()); select count(*) from visits";
-        client
-            .unwrap()
-            .args(["-D", "shop", "-e", leave])
-            .run()
-            .unwrap();
-    }
-
-    fn visits(server: &Mysql) -> String {
-        let ask = "select who, count(*) from shop.visits group by who order by who";
-        server.sql(ask).unwrap()
-    }
-
-    /// Waits until the target has had the origin's visits, and asserts that nothing was lost on the
-    /// way, nor any login refused there.
-    fn finish(self) {
-        let wanted = Self::visits(&self.origin);
-        let caught_up = wait_until("the visits at the target", TIMEOUT, || {
-            Self::visits(&self.target) == wanted
-        });
-        let log = self.tcpcopy.stderr();
-        let report = Programs::finish_tcpcopy(&self.lab, self.tcpcopy, REPORT).unwrap();
-        assert_eq!(
-            Self::visits(&self.target),
-            wanted,
-            "{caught_up:?}\n{log}\n{report}"
-        );
-        report.assert_nothing_lost();
-        let refused = self.target.counters("Aborted_connects").unwrap();
-        assert_eq!(refused["Aborted_connects"], 0, "{report}");
-    }
-
-    /// Waits until the log has a remedy with this word, asserts that one session was refused under
-    /// a name, and gives log and report.
-    fn finish_refused(self, name: &str, word: &str) -> (String, Report) {
-        let logged = || self.tcpcopy.stderr().contains(word);
-        let seen = wait_until("the remedy in the log", TIMEOUT, logged);
-        let log = self.tcpcopy.stderr();
-        let report = Programs::finish_tcpcopy(&self.lab, self.tcpcopy, REPORT).unwrap();
-        report.assert_balanced();
-        let refused = report.count(&format!("{FIGURES}.refusals"), name);
-        assert_eq!(refused, 1, "{seen:?}\n{log}\n{report}");
-        assert_eq!(Self::visits(&self.target), "");
-        (log, report)
-    }
+/// A client logs in at the origin and leaves the name that the server knows it by.
+fn visit(replay: &MysqlReplay, client: MysqlKind, user: &MysqlUser) {
+    let (from, server) = (replay.lab.host("client"), replay.origin.ipv4());
+    let client = MysqlClient::of(client).connect(from, server, user.name, user.at_origin.1);
+    let leave = "insert into visits values (current_user()); select count(*) from visits";
+    let client = client.unwrap().args(["-D", "shop", "-e", leave]);
+    client.run().unwrap();
 }
 
-/// The target's passwords as the plugin is told of them.
-fn passwords(users: &[User]) -> String {
-    let line = |user: &User| format!("{} {}\n", user.name, user.at_target.1);
-    let lines: String = users.iter().map(line).collect();
-    format!("[mysql]\naccounts = \"\"\"\n{lines}\"\"\"\n")
+fn visits(server: &Mysql) -> String {
+    let ask = "select who, count(*) from shop.visits group by who order by who";
+    server.sql(ask).unwrap()
+}
+
+/// Waits until the target has had the origin's visits, and asserts that nothing was lost on the
+/// way, nor any login refused there.
+fn finish(mut replay: MysqlReplay) {
+    let wanted = visits(&replay.origin);
+    replay.finish_when("the visits at the target", |replay| {
+        visits(&replay.target) == wanted
+    });
+}
+
+/// Waits until the log has a remedy with this word, asserts that one session was refused under a
+/// name, and gives log and report.
+fn finish_refused(mut replay: MysqlReplay, name: &str, word: &str) -> (String, Report) {
+    let logged = || replay.log().contains(word);
+    let seen = wait_until("the remedy in the log", TIMEOUT, logged);
+    let log = replay.log();
+    let report = replay.finish();
+    let refused = report.count(&format!("{FIGURES}.refusals"), name);
+    assert_eq!(refused, 1, "{seen:?}\n{log}\n{report}");
+    assert_eq!(visits(&replay.target), "");
+    (log, report)
 }
 
 /// Every user comes with every client, twice: caching_sha2_password asks for the whole password the
@@ -164,27 +79,29 @@ fn everybody_gets_in(
     mode: Mode,
     kinds: [MysqlKind; 2],
     form: Form,
-    users: &[User],
+    users: &[MysqlUser],
     clients: &[MysqlKind],
 ) {
-    let Some(replay) = Replay::start(mode, kinds, form, users, |_| passwords(users)) else {
+    let Some(replay) = start(mode, kinds, form, users, |_| {
+        MysqlUser::configuration(users)
+    }) else {
         return;
     };
     for _ in 0..2 {
         for user in users {
             for client in clients {
-                replay.visit(*client, user);
+                visit(&replay, *client, user);
             }
         }
     }
-    replay.finish();
+    finish(replay);
 }
 
 /// MariaDB's methods to MySQL's, the passwords others.
-const TO_MYSQL: [User; 3] = [
-    user("caching", (NATIVE, "one"), (CACHING, "other one")),
-    user("sha", (NATIVE, "two"), (SHA256, "other two")),
-    user("open", (NATIVE, ""), (CACHING, "")),
+const TO_MYSQL: [MysqlUser; 3] = [
+    MysqlUser::new("caching", (NATIVE, "one"), (CACHING, "other one")),
+    MysqlUser::new("sha", (NATIVE, "two"), (SHA256, "other two")),
+    MysqlUser::new("open", (NATIVE, ""), (CACHING, "")),
 ];
 
 #[test]
@@ -212,9 +129,9 @@ fn from_mariadb_to_mysql_9_wasm() {
 #[test]
 fn from_mysql_9_to_mariadb() {
     let users = [
-        user("signs", (CACHING, "one"), (ED25519, "other one")),
-        user("native", (SHA256, "two"), (NATIVE, "other two")),
-        user("open", (CACHING, ""), (NATIVE, "")),
+        MysqlUser::new("signs", (CACHING, "one"), (ED25519, "other one")),
+        MysqlUser::new("native", (SHA256, "two"), (NATIVE, "other two")),
+        MysqlUser::new("open", (CACHING, ""), (NATIVE, "")),
     ];
     everybody_gets_in(
         Mode::Socket,
@@ -228,8 +145,8 @@ fn from_mysql_9_to_mariadb() {
 #[test]
 fn from_mysql_9_to_mysql_9() {
     let users = [
-        user("same", (CACHING, "one"), (CACHING, "one")),
-        user("other", (CACHING, "two"), (SHA256, "other two")),
+        MysqlUser::new("same", (CACHING, "one"), (CACHING, "one")),
+        MysqlUser::new("other", (CACHING, "two"), (SHA256, "other two")),
     ];
     everybody_gets_in(
         Mode::Socket,
@@ -243,8 +160,8 @@ fn from_mysql_9_to_mysql_9() {
 #[test]
 fn from_mariadb_to_mariadb() {
     let users = [
-        user("signs", (ED25519, "one"), (NATIVE, "other one")),
-        user("native", (NATIVE, "two"), (ED25519, "other two")),
+        MysqlUser::new("signs", (ED25519, "one"), (NATIVE, "other one")),
+        MysqlUser::new("native", (NATIVE, "two"), (ED25519, "other two")),
     ];
     everybody_gets_in(
         Mode::Socket,
@@ -257,7 +174,11 @@ fn from_mariadb_to_mariadb() {
 
 #[test]
 fn a_stored_hash_is_enough_between_native_accounts() {
-    let users = [user("app", (NATIVE, "secret"), (NATIVE, "secret"))];
+    let users = [MysqlUser::new(
+        "app",
+        (NATIVE, "secret"),
+        (NATIVE, "secret"),
+    )];
     let hash = |origin: &Mysql| {
         let ask = "select authentication_string from mysql.user where user = 'app'";
         format!(
@@ -265,22 +186,26 @@ fn a_stored_hash_is_enough_between_native_accounts() {
             origin.sql(ask).unwrap().trim()
         )
     };
-    let started = Replay::start(Mode::Socket, [MariaDb, MariaDb], Form::Native, &users, hash);
+    let started = start(Mode::Socket, [MariaDb, MariaDb], Form::Native, &users, hash);
     let Some(replay) = started else { return };
     for _ in 0..3 {
-        replay.visit(MariaDb, &users[0]);
+        visit(&replay, MariaDb, &users[0]);
     }
-    replay.finish();
+    finish(replay);
 }
 
 #[test]
 fn a_wrong_password_is_refused_by_name_and_not_shown() {
-    let users = [user("app", (NATIVE, "secret"), (CACHING, "right"))];
+    let users = [MysqlUser::new(
+        "app",
+        (NATIVE, "secret"),
+        (CACHING, "right"),
+    )];
     let wrong = |_: &Mysql| "[mysql]\naccounts = \"app hunter2\"\n".to_owned();
-    let started = Replay::start(Mode::Socket, [MariaDb, Mysql9], Form::Native, &users, wrong);
+    let started = start(Mode::Socket, [MariaDb, Mysql9], Form::Native, &users, wrong);
     let Some(replay) = started else { return };
-    replay.visit(MariaDb, &users[0]);
-    let (log, report) = replay.finish_refused("login_denied", "1045");
+    visit(&replay, MariaDb, &users[0]);
+    let (log, report) = finish_refused(replay, "login_denied", "1045");
     assert!(log.contains("`app`"), "{log}");
     assert!(
         !log.contains("hunter2") && !report.to_string().contains("hunter2"),
@@ -290,9 +215,13 @@ fn a_wrong_password_is_refused_by_name_and_not_shown() {
 
 #[test]
 fn a_client_that_encrypts_is_refused_by_name() {
-    let users = [user("app", (CACHING, "secret"), (CACHING, "secret"))];
-    let configuration = passwords(&users);
-    let started = Replay::start(Mode::Socket, [Mysql9, Mysql9], Form::Native, &users, |_| {
+    let users = [MysqlUser::new(
+        "app",
+        (CACHING, "secret"),
+        (CACHING, "secret"),
+    )];
+    let configuration = MysqlUser::configuration(&users);
+    let started = start(Mode::Socket, [Mysql9, Mysql9], Form::Native, &users, |_| {
         configuration.clone()
     });
     let Some(mut replay) = started else { return };
@@ -308,5 +237,5 @@ fn a_client_that_encrypts_is_refused_by_name() {
         .args(["--ssl-mode=REQUIRED", "-e", "select 1"])
         .run()
         .unwrap();
-    replay.finish_refused("tls", "TLS");
+    finish_refused(replay, "tls", "TLS");
 }

@@ -71,7 +71,12 @@ impl Mysql {
                 "--innodb-buffer-pool-size=32M",
                 "--innodb-flush-log-at-trx-commit=0",
             ])
-            .args(["--sync-binlog=0", "--max-connections=500"])
+            // No host of the lab can ask a name server, and each login would wait for one.
+            .args([
+                "--sync-binlog=0",
+                "--max-connections=500",
+                "--skip-name-resolve",
+            ])
             .args(match kind {
                 MysqlKind::MariaDb => [
                     "--plugin-load-add=auth_ed25519",

@@ -1,0 +1,254 @@
+//! Replays between servers that speak MySQL's protocol, whose users log in differently at each.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tcpcopy_lab::{
+    Lab, Mode, Mysql, MysqlKind, Process, Programs, Report, Setup, has_mysql9_for_test, wait_until,
+};
+
+use crate::{Form, plug, programs};
+
+/// How long the target may need to catch up behind the end of a load.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(90);
+
+const REPORT: &str = "report.json";
+const PORT: u16 = 3306;
+
+/// The statements of applications that both servers must have counted alike. The lab itself asks
+/// for counters and checksums, which are others.
+const COUNTED: [&str; 15] = [
+    "begin",
+    "call_procedure",
+    "change_db",
+    "commit",
+    "delete",
+    "insert",
+    "load",
+    "replace",
+    "rollback",
+    "select",
+    "set_option",
+    "stmt_execute",
+    "stmt_fetch",
+    "stmt_send_long_data",
+    "update",
+];
+
+/// Who logs in: a method and a password at the origin, and others at the target.
+#[derive(Clone, Copy, Debug)]
+pub struct MysqlUser {
+    /// The name at both.
+    pub name: &'static str,
+    /// Method and password at the origin.
+    pub at_origin: (&'static str, &'static str),
+    /// Method and password at the target.
+    pub at_target: (&'static str, &'static str),
+}
+
+impl MysqlUser {
+    /// A name, and method and password at either server.
+    pub const fn new(
+        name: &'static str,
+        at_origin: (&'static str, &'static str),
+        at_target: (&'static str, &'static str),
+    ) -> Self {
+        Self {
+            name,
+            at_origin,
+            at_target,
+        }
+    }
+
+    /// The target's passwords as the plugin is told of them.
+    pub fn configuration(users: &[Self]) -> String {
+        let line = |user: &Self| format!("{} {}\n", user.name, user.at_target.1);
+        let lines: String = users.iter().map(line).collect();
+        format!("[mysql]\naccounts = \"\"\"\n{lines}\"\"\"\n")
+    }
+}
+
+/// Two servers, and the replay between them once it is started.
+#[derive(Debug)]
+pub struct MysqlReplay {
+    /// Where it all happens.
+    pub lab: Lab,
+    /// The server that the clients talk to.
+    pub origin: Mysql,
+    /// The server that gets the copy.
+    pub target: Mysql,
+    counted_before: [BTreeMap<String, u64>; 2],
+    tcpcopy: Option<Process>,
+    intercepts: Vec<Process>,
+}
+
+impl MysqlReplay {
+    /// Starts origin and target, each with these users.
+    ///
+    /// It is `None` where the machine can't have the servers and the test may do without.
+    ///
+    /// # Panics
+    /// When a server does not start or refuses a user.
+    pub fn prepare(kinds: [MysqlKind; 2], users: &[MysqlUser]) -> Option<Self> {
+        let lab = Lab::for_test()?;
+        if kinds.contains(&MysqlKind::Mysql9) && !has_mysql9_for_test() {
+            return None;
+        }
+        let server = |host: &str, kind| {
+            Mysql::start(lab.host(host), kind).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let (origin, target) = (server("origin", kinds[0]), server("target", kinds[1]));
+        let replay = Self {
+            lab,
+            origin,
+            target,
+            counted_before: Default::default(),
+            tcpcopy: None,
+            intercepts: Vec::new(),
+        };
+        for user in users {
+            let at = [user.at_origin, user.at_target];
+            for (server, (method, password)) in replay.servers().into_iter().zip(at) {
+                let created = server.create_user(user.name, method, password);
+                created.unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+        Some(replay)
+    }
+
+    /// Origin and target.
+    pub fn servers(&self) -> [&Mysql; 2] {
+        [&self.origin, &self.target]
+    }
+
+    /// Has both servers do something that is not part of the replay.
+    ///
+    /// # Panics
+    /// When one of them refuses.
+    pub fn both(&self, statements: &str) {
+        for server in self.servers() {
+            let done = server.sql(statements);
+            done.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    /// Starts the replay with the plugin and its configuration, in TOML. What the servers count
+    /// from here on is what [`finish_alike`](Self::finish_alike) compares.
+    ///
+    /// # Panics
+    /// When a program does not start.
+    pub fn start(&mut self, mode: Mode, form: Form, configuration: &str) {
+        let plugged = plug(&self.lab, "mysql", form, configuration);
+        let setup = Setup {
+            port: PORT,
+            ..Setup::new(mode)
+        };
+        self.start_with(&setup.with(plugged));
+    }
+
+    /// The same with a setup that has everything, the plugin too.
+    ///
+    /// # Panics
+    /// When a program does not start.
+    pub fn start_with(&mut self, setup: &Setup) {
+        self.counted_before = self.servers().map(counters);
+        let intercepts = programs().start_intercepts(&self.lab, setup);
+        self.intercepts = intercepts.unwrap_or_else(|error| panic!("{error}"));
+        let host = self.lab.host("origin");
+        let tcpcopy = programs().start_tcpcopy(&self.lab, host, setup, REPORT);
+        self.tcpcopy = Some(tcpcopy.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// What tcpcopy has logged.
+    pub fn log(&self) -> String {
+        self.tcpcopy
+            .as_ref()
+            .map(Process::stderr)
+            .unwrap_or_default()
+    }
+
+    /// What applications have said to origin and target since the replay began, by the servers' own
+    /// counters; zeros are left out.
+    ///
+    /// # Panics
+    /// When a server does not answer.
+    pub fn counted(&self) -> [BTreeMap<String, u64>; 2] {
+        let [at_origin, at_target] = &self.counted_before;
+        [(&self.origin, at_origin), (&self.target, at_target)].map(|(server, before)| {
+            let since = |(name, now): (String, u64)| {
+                let count = now - before.get(&name).copied().unwrap_or(0);
+                (count > 0).then_some((name, count))
+            };
+            counters(server).into_iter().filter_map(since).collect()
+        })
+    }
+
+    /// Ends tcpcopy and reads its report, whose balance is asserted.
+    ///
+    /// # Panics
+    /// When it was not running, or ends badly.
+    pub fn finish(&mut self) -> Report {
+        let process = self.tcpcopy.take().expect("tcpcopy was started");
+        let report = Programs::finish_tcpcopy(&self.lab, process, REPORT);
+        let report = report.unwrap_or_else(|error| panic!("{error}"));
+        report.assert_balanced();
+        report
+    }
+
+    /// Waits until this is so, ends tcpcopy, and asserts that nothing was lost and that no login
+    /// failed at the target.
+    ///
+    /// # Panics
+    /// When one of these is not so.
+    pub fn finish_when(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Report {
+        let so = wait_until(what, CATCH_UP_TIMEOUT, || is_so(self));
+        let log = self.log();
+        let report = self.finish();
+        assert!(so.is_ok(), "{so:?}\n{:#?}\n{report}\n{log}", self.counted());
+        report.assert_nothing_lost();
+        let refused = self.target.counters("Aborted_connects");
+        let refused = refused.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(refused["Aborted_connects"], 0, "{report}\n{log}");
+        report
+    }
+
+    /// Waits until both servers have counted the same statements, ends tcpcopy, and asserts that
+    /// nothing was lost, that no login failed at the target, that every statement fared at the
+    /// target as at the origin, and that the database has the same checksums at both.
+    ///
+    /// # Panics
+    /// When one of these is not so.
+    pub fn finish_alike(&mut self, database: &str) -> Report {
+        let alike = |replay: &Self| {
+            let [origin, target] = replay.counted();
+            origin == target
+        };
+        let report = self.finish_when("the counters to agree", alike);
+        self.assert_same_tables(database, &report);
+        report
+    }
+
+    /// Asserts that a database has the same tables and contents at both.
+    ///
+    /// # Panics
+    /// When it has not, or no tables at all.
+    pub fn assert_same_tables(&self, database: &str, report: &Report) {
+        let checksums = self.servers().map(|server| {
+            let checksums = server.checksums(database);
+            checksums.unwrap_or_else(|error| panic!("{error}"))
+        });
+        assert!(!checksums[0].is_empty(), "{database} is empty");
+        assert_eq!(checksums[0], checksums[1], "{report}");
+    }
+}
+
+/// A server's counters of [`COUNTED`], by their short names.
+fn counters(server: &Mysql) -> BTreeMap<String, u64> {
+    let counters = server.counters("Com_");
+    let counters = counters.unwrap_or_else(|error| panic!("{error}"));
+    let short = |(name, count): (String, u64)| {
+        let name = name.strip_prefix("Com_")?.to_owned();
+        COUNTED.contains(&name.as_str()).then_some((name, count))
+    };
+    counters.into_iter().filter_map(short).collect()
+}
