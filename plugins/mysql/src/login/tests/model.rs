@@ -119,31 +119,10 @@ impl Server {
                     allowed.has(extra),
                     "asks for {extra:?}, which was not offered"
                 );
-                let (method, proof) = (
-                    self.response.method.clone(),
-                    self.response.proof.reveal().to_vec(),
-                );
+                let (method, proof) = self.offer();
                 self.begin(&method, &proof)
             }
-            Stage::Command => {
-                let capabilities = self.response.capabilities;
-                self.response =
-                    Response::parse_change_user(said, capabilities).expect("a change of user");
-                self.response.capabilities = capabilities;
-                self.is_in = false;
-                let (method, proof) = (
-                    self.response.method.clone(),
-                    self.response.proof.reveal().to_vec(),
-                );
-                match self.account() {
-                    // Every other method challenges anew.
-                    Some((Method::Native, _)) if method == b"mysql_native_password" => {
-                        self.begin(&method, &proof)
-                    }
-                    Some((method, _)) => self.switch(method),
-                    None => self.deny(),
-                }
-            }
+            Stage::Command => self.change_user(said),
             Stage::Proof(method) => self.judge(method, said),
             Stage::KeyRequest(method) => {
                 let request = if method == Method::Sha256 { 1 } else { 2 };
@@ -179,6 +158,28 @@ impl Server {
             }
             Stage::Over => panic!("a client that speaks after the end"),
         }
+    }
+
+    fn change_user(&mut self, said: &[u8]) -> Option<Vec<u8>> {
+        let capabilities = self.response.capabilities;
+        self.response = Response::parse_change_user(said, capabilities).expect("a change of user");
+        self.response.capabilities = capabilities;
+        self.is_in = false;
+        let (method, proof) = self.offer();
+        match self.account() {
+            // Every other method challenges anew.
+            Some((Method::Native, _)) if method == b"mysql_native_password" => {
+                self.begin(&method, &proof)
+            }
+            Some((method, _)) => self.switch(method),
+            None => self.deny(),
+        }
+    }
+
+    /// The method that the client came with, and what it said for it.
+    fn offer(&self) -> (Vec<u8>, Vec<u8>) {
+        let response = &self.response;
+        (response.method.clone(), response.proof.reveal().to_vec())
     }
 
     fn begin(&mut self, method: &[u8], proof: &[u8]) -> Option<Vec<u8>> {
