@@ -1,5 +1,7 @@
 //! The main job, for real and in small: see it happen.
 
+mod mysql;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,13 +27,14 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
 
-/// Shows a whole replay in the clients' names, a small one over sockets and one with a plugin, and
+/// Shows a whole replay in the clients' names, a small one over sockets and two with plugins, and
 /// checks what it claims.
 pub(crate) fn run() -> Result<()> {
     let programs = machine::programs()?;
     in_the_clients_names(&programs)?;
     over_sockets(&programs)?;
-    with_a_plugin(&programs)
+    with_a_plugin(&programs)?;
+    mysql::run(&programs)
 }
 
 fn in_the_clients_names(programs: &Programs) -> Result<()> {
