@@ -43,6 +43,16 @@ enum Half {
     Answered(Result),
 }
 
+impl Half {
+    fn is_excused(self) -> bool {
+        matches!(self, Self::Answered(result) if result.is_excused)
+    }
+
+    fn has_failed(self) -> bool {
+        matches!(self, Self::Answered(result) if result.error.is_some())
+    }
+}
+
 /// An answer in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Result {
@@ -50,6 +60,8 @@ struct Result {
     rows: u64,
     affected: u64,
     in_transaction: Option<bool>,
+    /// The error costs nothing: what it is about is done otherwise.
+    is_excused: bool,
 }
 
 impl Result {
@@ -59,6 +71,7 @@ impl Result {
             rows: summary.rows,
             affected: summary.affected,
             in_transaction: summary.status.map(|status| status.is_in_transaction()),
+            is_excused: false,
         }
     }
 }
@@ -136,6 +149,17 @@ impl Account {
         self.settle(ctx);
     }
 
+    /// The target has refused to prepare a statement that can be said as a text.
+    pub(crate) fn unpreparable(&mut self, number: u64, summary: &Summary, ctx: &mut Context<'_>) {
+        if let Some(exchange) = self.find(number) {
+            exchange.target = Half::Answered(Result {
+                is_excused: true,
+                ..Result::of(summary)
+            });
+        }
+        self.settle(ctx);
+    }
+
     /// The target was told, and does not answer.
     pub(crate) fn told(&mut self, number: u64, ctx: &mut Context<'_>) {
         self.target(number, &Summary::default(), ctx);
@@ -195,6 +219,7 @@ impl Exchange {
             (Half::Unknown, _) => None,
             (Half::Answered(Result { error: None, .. }), _) => Some(Outcome::ok()),
             (Half::Answered(_), Half::Open) => return false,
+            (target, origin) if target.is_excused() && !origin.has_failed() => Some(Outcome::ok()),
             (
                 Half::Answered(Result {
                     error: Some(code), ..
@@ -215,6 +240,9 @@ impl Exchange {
 
     /// Counts how the answers differ.
     fn compare(&self, ctx: &mut Context<'_>) {
+        if self.target.is_excused() && !self.origin.has_failed() {
+            return ctx.count("statements_unpreparable", 1);
+        }
         let (Half::Answered(origin), Half::Answered(target)) = (self.origin, self.target) else {
             return;
         };

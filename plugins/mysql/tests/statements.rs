@@ -112,6 +112,21 @@ fn what_the_target_does_not_prepare_is_said_as_a_text() {
     assert_eq!(outcomes(&played)[0].1, Some((true, 0)));
     assert_eq!(outcomes(&played)[1], ("BEGIN".to_owned(), Some((true, 0))));
     assert_eq!(played.count("statements_unpreparable"), 1);
+    assert_eq!(played.count("executions_said_as_texts"), 1);
+}
+
+#[test]
+fn what_neither_server_prepares_is_no_difference() {
+    let mut talk = Talk::usual();
+    talk.client(0, b"\x16BEGIN").both(&[error(1295)]);
+    talk.client(0, &query("BEGIN"))
+        .both(&[ok(0, IN_TRANSACTION)]);
+    let played = talk.play();
+    let word = ("prepare: BEGIN".to_owned(), Some((true, 1295)));
+    assert_eq!(outcomes(&played)[0], word);
+    for name in ["statements_unpreparable", "errors_only_at_origin"] {
+        assert_eq!(played.count(name), 0, "{name}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clinic;
+mod loss;
 mod mysql;
 mod plugins;
 mod recording;
@@ -15,7 +16,8 @@ mod tell;
 mod trace;
 
 pub use clinic::{Clinic, Verdict};
-pub use mysql::{MysqlReplay, MysqlUser};
+pub use loss::lose;
+pub use mysql::{MysqlReplay, MysqlUser, plugin_counter};
 pub use plugins::{Form, plug, plugin};
 pub use recording::{Recording, Replayed, assert_unprivileged};
 pub use replay::{Replay, assert_alike, assert_same_conversations, programs};

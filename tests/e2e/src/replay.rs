@@ -8,7 +8,7 @@ use tcpcopy_lab::{
     Lab, Mode, Nginx, NginxConfig, Process, Programs, Report, Setup, Wrk, WrkReport, wait_until,
 };
 
-use crate::{Form, plug};
+use crate::{Form, lose, plug};
 
 /// The file of the lab that gets the balance.
 const REPORT: &str = "report.json";
@@ -121,24 +121,7 @@ impl Replay {
     /// # Panics
     /// When the kernel refuses.
     pub fn lose(&mut self, percent: f64) {
-        let port = self.setup.port.to_string();
-        let target = self.lab.host("target");
-        let arriving = ["-p", "tcp", "--dport", &port];
-        let leaving = ["-p", "tcp", "--sport", &port];
-        let lost = target.drop_incoming(percent, &arriving);
-        lost.expect("the packet filter takes a rule");
-        let lost = match self.setup.mode {
-            // Between the target's TCP and intercept on the same host only the packet filter can
-            // drop something. TCP sees that as an error and gives up a handshake whose SYN-ACK it
-            // could not repeat, which no loss on a network makes it do; so SYN-ACKs pass.
-            Mode::Target => {
-                let data = [&leaving[..], &["!", "--tcp-flags", "SYN", "SYN"]].concat();
-                target.drop_outgoing(percent, &data)
-            }
-            Mode::Assistant => self.lab.lose_on_the_way_to_the_assistant(percent, &leaving),
-            Mode::Socket => self.lab.host("origin").drop_incoming(percent, &leaving),
-        };
-        lost.expect("the packet filter takes a rule");
+        lose(&mut self.lab, &self.setup, percent);
     }
 
     /// Starts tcpcopy on the origin with exactly these arguments beside the report's.

@@ -117,7 +117,8 @@ impl Mysql {
     /// # Errors
     /// [`LabError::Failed`](crate::LabError::Failed) with the server's words when it refuses.
     pub fn sql(&self, statements: &str) -> Result<String> {
-        let client = MysqlClient::of(self.kind);
+        // MySQL's own client asks a `SELECT` of its own first, which would stand in the counters.
+        let client = MysqlClient::of(MysqlKind::MariaDb);
         let output = client
             .command(&self.host)?
             .args([
@@ -160,19 +161,38 @@ impl Mysql {
         Ok(parse_counters(&text))
     }
 
-    /// Name and checksum of every table of a database, a line each.
+    /// Name, number of rows and checksum of every table of a database, a line each.
+    ///
+    /// It is made of what the columns say, in whatever order the rows are: `CHECKSUM TABLE` is made
+    /// of how the server keeps them, which differs from kind to kind.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn checksums(&self, database: &str) -> Result<String> {
-        let tables = self.sql(&format!("show tables from `{database}`"))?;
-        let quoted: Vec<_> = tables
-            .lines()
-            .map(|table| format!("`{database}`.`{table}`"))
+        let columns = self.sql(&format!(
+            "select table_name, column_name, data_type from information_schema.columns \
+             where table_schema = '{database}' order by table_name, ordinal_position"
+        ))?;
+        let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for line in columns.lines() {
+            if let [table, name, kind] = line.split('\t').collect::<Vec<_>>()[..] {
+                tables.entry(table).or_default().push(content(name, kind));
+            }
+        }
+        let sums: Vec<_> = tables
+            .iter()
+            .map(|(table, columns)| {
+                let row = columns.join(", ',', ");
+                format!(
+                    "select '{table}', count(*), \
+                     sum(cast(conv(left(sha2(concat({row}), 256), 12), 16, 10) as unsigned)) \
+                     from `{database}`.`{table}`"
+                )
+            })
             .collect();
-        match quoted.as_slice() {
+        match sums.as_slice() {
             [] => Ok(String::new()),
-            quoted => self.sql(&format!("checksum table {}", quoted.join(", "))),
+            sums => self.sql(&sums.join("; ")),
         }
     }
 
@@ -252,6 +272,18 @@ fn server(host: &Host, kind: MysqlKind) -> Result<Command> {
                 .args(installed.places())
         }
     })
+}
+
+/// The expression for what a column says, whatever the server's character set is.
+fn content(column: &str, kind: &str) -> String {
+    let is_text = ["char", "text", "enum", "set"]
+        .iter()
+        .any(|word| kind.ends_with(word));
+    let bytes = match is_text {
+        true => format!("convert(`{column}` using utf8mb4)"),
+        false => format!("cast(`{column}` as binary)"),
+    };
+    format!("ifnull(hex({bytes}), 'null')")
 }
 
 fn parse_counters(text: &str) -> BTreeMap<String, u64> {

@@ -39,6 +39,16 @@ impl Report {
             .unwrap_or_else(|| panic!("no {section}.{name} in the report:\n{self}"))
     }
 
+    /// The same of counts that reports leave out while they are zero, such as those of plugins.
+    ///
+    /// # Panics
+    /// When the report has no such section.
+    pub fn count_if_any(&self, section: &str, name: &str) -> u64 {
+        let counts = self.section(section).as_object();
+        let counts = counts.unwrap_or_else(|| panic!("no {section} in the report:\n{self}"));
+        counts.get(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+
     /// The figure `name` in `section`, which may be a fraction.
     ///
     /// # Panics

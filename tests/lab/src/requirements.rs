@@ -81,6 +81,7 @@ pub fn requirements() -> &'static [Requirement] {
         needs("clang", "clang"),
         needs("mariadbd", "mariadb-server"),
         needs("mariadb", "mariadb-client"),
+        needs("sysbench", "sysbench"),
         needs("gzip", "gzip"),
         needs("zstd", "zstd"),
         needs("setpriv", "util-linux"),

@@ -207,6 +207,7 @@ impl Connection {
             false => &[],
         };
         let payload = [&[code::QUERY], attributes, &text].concat();
+        turn.ctx.count("executions_said_as_texts", 1);
         self.ask(noted, &payload, turn);
     }
 

@@ -189,8 +189,7 @@ impl Connection {
             } => {
                 self.target.file = None;
                 if prepares.is_some_and(|key| self.target_prepared(key, summary)) {
-                    turn.ctx.count("statements_unpreparable", 1);
-                    return self.account.told(number, turn.ctx);
+                    return self.account.unpreparable(number, summary, turn.ctx);
                 }
                 self.account.target(number, summary, turn.ctx);
             }
