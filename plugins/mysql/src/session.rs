@@ -7,6 +7,7 @@
 //! of an exchange together. A connection that was there before the capture is joined in `late.rs`.
 
 mod client;
+mod dialogue;
 mod late;
 mod memory;
 mod origin;
@@ -285,7 +286,10 @@ impl Session<Mysql> for Connection {
         (self.has_client_ended, self.is_of_client) = (true, true);
         self.work(&mut turn, |this, turn| {
             this.pump(turn);
-            this.end_file(turn);
+            // Half a file must not count as a whole one: the target hears the connection end.
+            if !this.client.is_within_file() {
+                this.end_file(turn);
+            }
         });
     }
 

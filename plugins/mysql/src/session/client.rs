@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dialogue::Dialogue;
 use super::late::{Framing, Joining};
 use super::queue::{Data, Item, Noted, Rest};
 use super::{Connection, Turn};
@@ -36,8 +37,10 @@ pub(super) struct Client {
     pub(super) has_attributes: Option<bool>,
     /// Whether what follows the login is compressed.
     is_packed: bool,
-    /// The command whose dialogue goes on.
-    dialogue: Option<(Kind, u64)>,
+    /// That of the newest command.
+    pub(super) dialogue: Option<Dialogue>,
+    /// The message that is coming in belongs to it; whether there is nothing in it.
+    continuation: Option<bool>,
     /// The message that is coming in is left out.
     passes_over: bool,
 }
@@ -88,6 +91,19 @@ impl Client {
     /// Whether the beginning of a message has been handed on whose end has not come.
     fn is_passing(&self) -> bool {
         matches!(self.assembly, Assembly::Passing) && !self.passes_over
+    }
+
+    /// Whether the client is sending a file.
+    pub(super) fn is_within_file(&self) -> bool {
+        self.dialogue.is_some_and(|it| it.is_within_file())
+    }
+
+    /// A message has come to its end, in a packet with this number.
+    fn message_ended(&mut self, last: u8) {
+        self.assembly = Assembly::Between;
+        if let (Some(dialogue), Some(is_empty)) = (&mut self.dialogue, self.continuation) {
+            dialogue.message_ended(last, is_empty);
+        }
     }
 }
 
@@ -234,7 +250,7 @@ impl Connection {
             Assembly::Passing => self.rest(piece.starts.then_some(piece.length), piece.bytes, turn),
         }
         if piece.ends_message() {
-            self.client.assembly = Assembly::Between;
+            self.client.message_ended(piece.sequence);
         }
     }
 
@@ -265,7 +281,10 @@ impl Connection {
         turn: &mut Turn<'_, '_>,
     ) {
         self.client.passes_over = false;
-        if sequence == 0 {
+        let dialogue = self.client.dialogue;
+        let dialogue = dialogue.filter(|it| it.continues_with(sequence));
+        self.client.continuation = dialogue.map(|_| length == 0);
+        if sequence == 0 && dialogue.is_none() {
             let Some(noted) = self.note(length, payload, is_whole, turn) else {
                 return;
             };
@@ -274,15 +293,15 @@ impl Connection {
                 false => self.client.passes_over = true,
             };
         }
-        let Some((kind, number)) = self.client.dialogue.filter(|_| !self.is_watching()) else {
+        let Some(dialogue) = dialogue.filter(|_| !self.is_watching()) else {
             turn.ctx.count("messages_of_nothing", 1);
             self.client.passes_over = true;
             return;
         };
         let data = Data {
             sequence,
-            kind,
-            number,
+            kind: dialogue.kind,
+            number: dialogue.number,
             payload,
             length,
             is_whole,
@@ -324,7 +343,8 @@ impl Connection {
             return None;
         };
         noted.number = number;
-        self.client.dialogue = Some((kind, number));
+        let may_ask_file = noted.meaning.may_ask_file;
+        self.client.dialogue = Some(Dialogue::new(kind, number, may_ask_file));
         if has_answer {
             let answer = kind.shape().map(Answer::new);
             self.origin.expect(number, answer, &noted);
@@ -381,8 +401,10 @@ impl Connection {
     /// The capture has missed some of what the client said.
     pub(super) fn client_gap(&mut self, turn: &mut Turn<'_, '_>) {
         turn.ctx.count("client_gaps", 1);
-        if self.client.is_passing() || matches!(self.client.phase, Phase::Login(_)) {
-            // The target waits for the rest of a message, or would have to be told another login.
+        let is_login = matches!(self.client.phase, Phase::Login(_));
+        if self.client.is_passing() || is_login || self.misses_file() {
+            // The target waits for the rest of a message or of a file, or would have to be told
+            // another login.
             return self.refuse("capture_gap", turn);
         }
         self.client.search(None);
@@ -391,5 +413,14 @@ impl Connection {
         self.origin.fall_behind();
         self.statements.lose_origin();
         self.account.lose_origin(turn.ctx);
+    }
+
+    /// Whether a hole may be in a file that the target is to be sent.
+    fn misses_file(&self) -> bool {
+        self.client.dialogue.is_some_and(|dialogue| {
+            let number = dialogue.number;
+            let is_wanted = self.target.owes(number) || self.queue.has(number);
+            is_wanted && dialogue.may_miss_file(self.origin.owes(number))
+        })
     }
 }

@@ -100,6 +100,11 @@ impl Origin {
         });
     }
 
+    /// Whether the answer to this exchange is still to come.
+    pub(super) fn owes(&self, number: u64) -> bool {
+        self.expected.iter().any(|it| it.number == number)
+    }
+
     pub(super) fn forget_all_but_last(&mut self) {
         let last = self.expected.pop_back();
         self.expected.clear();
@@ -291,7 +296,14 @@ impl Connection {
             return self.origin_change(expected, message, turn);
         };
         match answer.take(&mut self.origin.dialect, message) {
-            Ok(Step::More | Step::File) => self.origin.expected.push_front(expected),
+            Ok(Step::More) => self.origin.expected.push_front(expected),
+            Ok(Step::File) => {
+                let dialogue = self.client.dialogue.as_mut();
+                if let Some(dialogue) = dialogue.filter(|it| it.number == expected.number) {
+                    dialogue.file_asked(message.sequence);
+                }
+                self.origin.expected.push_front(expected);
+            }
             Ok(Step::Done) => {
                 let summary = std::mem::take(&mut answer.summary);
                 self.origin_answered(expected, &summary, turn);

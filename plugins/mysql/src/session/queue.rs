@@ -107,6 +107,15 @@ impl Queue {
         self.items.is_empty()
     }
 
+    /// Whether something of this exchange waits.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.items.iter().any(|item| match item {
+            Item::Command(noted) => noted.number == number,
+            Item::Data(data) => data.number == number,
+            Item::Rest(_) => false,
+        })
+    }
+
     /// Puts back what was popped.
     pub(super) fn put_back(&mut self, item: Item) {
         self.bytes += item.bytes();
