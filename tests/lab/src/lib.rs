@@ -38,6 +38,7 @@ mod requirements;
 mod sysbench;
 mod wait;
 mod watch;
+mod workspace;
 mod wrk;
 
 pub use command::Command;
@@ -58,6 +59,7 @@ pub use requirements::{PYTHON, Requirement, install_missing, may_skip, missing, 
 pub use sysbench::{Sysbench, SysbenchReport};
 pub use wait::wait_until;
 pub use watch::PacketWatch;
+pub use workspace::{cargo, plugin_file};
 pub use wrk::{Wrk, WrkReport};
 
 /// What every fallible operation of the lab returns.

@@ -3,11 +3,9 @@
 use std::env;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::Value;
-
+use crate::workspace::build_programs;
 use crate::{Command, Host, Lab, LabError, Process, Report, Result, wait_until};
 
 /// The port of the tunnel between tcpcopy and intercept.
@@ -108,10 +106,19 @@ impl Programs {
     /// # Errors
     /// [`LabError::Start`] when a name leads nowhere or cargo fails.
     pub fn find() -> Result<Self> {
-        Ok(Self {
-            tcpcopy: find("TCPCOPY_BIN", "tcpcopy")?,
-            intercept: find("INTERCEPT_BIN", "intercept")?,
-        })
+        let named = (named("TCPCOPY_BIN")?, named("INTERCEPT_BIN")?);
+        let (tcpcopy, intercept) = match named {
+            (Some(tcpcopy), Some(intercept)) => (tcpcopy, intercept),
+            (tcpcopy, intercept) => {
+                let built = build_programs(["tcpcopy", "intercept"])?;
+                let [built_tcpcopy, built_intercept] = built;
+                (
+                    tcpcopy.unwrap_or(built_tcpcopy),
+                    intercept.unwrap_or(built_intercept),
+                )
+            }
+        };
+        Ok(Self { tcpcopy, intercept })
     }
 
     /// The same programs where every user of the machine may run them: copied into the lab.
@@ -256,45 +263,13 @@ impl Programs {
     }
 }
 
-fn find(variable: &str, package: &str) -> Result<String> {
-    let path = match env::var(variable) {
-        Ok(path) => path,
-        Err(_) => build(package)?,
-    };
-    if Path::new(&path).is_file() {
-        return Ok(path);
+/// The program that a variable names, if it does.
+fn named(variable: &str) -> Result<Option<String>> {
+    match env::var(variable) {
+        Err(_) => Ok(None),
+        Ok(path) if Path::new(&path).is_file() => Ok(Some(path)),
+        Ok(path) => Err(LabError::Start {
+            detail: format!("{variable} names no file: {path}"),
+        }),
     }
-    Err(LabError::Start {
-        detail: format!("{variable} names no file: {path}"),
-    })
-}
-
-/// Builds a program and returns the path that cargo reports.
-fn build(package: &str) -> Result<String> {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let failed = |detail: String| LabError::Start { detail };
-    let output = std::process::Command::new(&cargo)
-        .args([
-            "build",
-            "--release",
-            "--package",
-            package,
-            "--message-format=json",
-        ])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|source| LabError::Spawn {
-            command: cargo,
-            source,
-        })?;
-    if !output.status.success() {
-        return Err(failed(format!("cargo could not build {package}")));
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == package)
-        .find_map(|message| message["executable"].as_str().map(str::to_owned))
-        .ok_or_else(|| failed(format!("cargo built no program `{package}`")))
 }

@@ -1,21 +1,15 @@
 //! Running programs.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+pub(crate) use tcpcopy_lab::cargo;
 
 use crate::error::{Result, TaskError, claim};
 
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_owned()
-}
-
-/// The cargo that runs this task, in the workspace.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(root());
-    command
 }
 
 /// Runs a program that prints what it prints.

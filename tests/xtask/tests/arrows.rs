@@ -24,7 +24,12 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ),
     (
         "tcpcopy-host",
-        &["tcpcopy-engine", "tcpcopy-packet", "tcpcopy-plugin-api"],
+        &[
+            "tcpcopy-engine",
+            "tcpcopy-lab",
+            "tcpcopy-packet",
+            "tcpcopy-plugin-api",
+        ],
     ),
     (
         "tcpcopy",
