@@ -13,6 +13,7 @@ mod memory;
 mod origin;
 mod queue;
 mod release;
+mod rollback;
 mod statement;
 mod target;
 
@@ -21,10 +22,11 @@ use std::time::Duration;
 use plugin_api::{Context, Direction, Session, SessionInfo};
 
 use self::client::Client;
-use self::late::Joining;
+use self::late::{Joining, LateLogin};
 use self::memory::Place;
 use self::origin::Origin;
 use self::queue::Queue;
+use self::rollback::Rollbacks;
 use self::target::Target;
 use crate::Mysql;
 use crate::account::Account;
@@ -52,8 +54,11 @@ pub struct Connection {
     login: Login,
     /// The exchange that the login is.
     login_number: Option<u64>,
+    /// Of a login that is none of the client's: which exchange it is.
+    late_login: LateLogin,
     logged_in: Option<LoggedIn>,
     joining: Joining,
+    rollbacks: Rollbacks,
     /// Statements that are not known here may have been prepared before the session began.
     recalls: bool,
     statements: Statements,
@@ -95,8 +100,10 @@ impl Connection {
             target: Target::default(),
             login: Login::new().at(info.target),
             login_number: None,
+            late_login: LateLogin::default(),
             logged_in: None,
             joining: Joining::Joined,
+            rollbacks: Rollbacks::default(),
             recalls: !info.start_seen,
             statements: Statements::default(),
             last_prepared: None,
@@ -155,6 +162,12 @@ impl Connection {
             && self.target.begins(number)
         {
             turn.ctx.begin_exchange(&self.account.label(number));
+        }
+        if self.login_number.is_none() && self.late_login == LateLogin::Behind {
+            // In the exchange of a command that is left out, it would have no end.
+            self.late_login = LateLogin::Open;
+            turn.ctx.count("late_logins", 1);
+            turn.ctx.begin_exchange("login");
         }
         turn.ctx.send(&out);
     }

@@ -4,8 +4,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
 use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser, load_time, plugin_counter, scaled, tell};
-use tcpcopy_lab::{Mode, MysqlKind, Report, Sysbench, SysbenchReport};
+use tcpcopy_lab::{Mode, MysqlKind, Report, Sysbench, SysbenchReport, wait_until};
 
 use MysqlKind::{MariaDb, Mysql9};
 
@@ -16,6 +20,13 @@ const ED25519: &str = "ed25519";
 const THREADS: u32 = 16;
 /// Transactions a second: both servers, the load and the replay share one machine.
 const RATE: u32 = 150;
+/// Statements of each transaction.
+const STATEMENTS: u64 = 20;
+/// So few rows that the threads wait for each other's.
+const CONTENDED_ROWS: u32 = 20;
+/// What it takes until a replay has begun.
+const START_TIME: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const DATABASE: &str = "sbtest";
 
 /// Two answers that are no answer to the same statement.
@@ -40,7 +51,8 @@ const fn user(at_origin: &'static str, at_target: &'static str) -> MysqlUser {
 fn load(replay: &MysqlReplay, user: &MysqlUser) -> Sysbench {
     let account = (user.name, user.at_origin.1);
     let origin = replay.origin.ipv4();
-    Sysbench::apart(origin, account, THREADS, load_time()).at_rate(RATE)
+    let duration = scaled(load_time() / 2, load_time());
+    Sysbench::apart(origin, account, THREADS, duration).at_rate(RATE)
 }
 
 /// Runs a load to its end, which nothing disturbs.
@@ -86,6 +98,8 @@ fn everything_arrives_with(
             replay.catch_up();
         }
         let texts = run(&replay, &load);
+        // Other connections change the same rows next, and must not come first.
+        replay.catch_up();
         let prepared = run(&replay, &load.clone().prepared());
         let report = replay.finish_alike(DATABASE);
         assert_no_difference(&report);
@@ -148,4 +162,165 @@ fn from_mariadb_to_mariadb_with_hashes_only() {
     };
     let runs = [(Mode::Target, Form::Wasm, 0.0)];
     everything_arrives_with([MariaDb, MariaDb], user, hashes, &runs);
+}
+
+/// Here the servers may order transactions differently, and find deadlocks where the other finds
+/// none: the rows may differ, but whatever does is told.
+#[test]
+fn connections_that_change_the_same_rows() {
+    let user = user(NATIVE, CACHING);
+    let Some(mut replay) = MysqlReplay::prepare([MariaDb, Mysql9], &[user]) else {
+        return;
+    };
+    replay.both("create database sbtest");
+    let load = load(&replay, &user).contended(CONTENDED_ROWS);
+    replay.start(
+        Mode::Target,
+        Form::Native,
+        &MysqlUser::configuration(&[user]),
+    );
+    load.fill(replay.lab.host("client")).unwrap();
+    replay.catch_up();
+    let done = run(&replay, &load);
+    // Every transaction begins, whatever becomes of it.
+    let report = replay.finish_when("as many transactions", |replay| {
+        let [origin, target] = replay
+            .counted()
+            .map(|counted| counted.get("begin").copied());
+        origin == target
+    });
+    assert!(done.errors > 0, "no deadlock, so this test shows nothing");
+    let [origin, target] = replay.counted();
+    let counted = |name| plugin_counter(&report, name);
+    let rolled_back = counted("transactions_rolled_back");
+    tell(&format!(
+        "contended: {done:?}, at the target only {}, at the origin only {}, rolled back at the \
+         target {rolled_back}",
+        counted("errors_only_at_target"),
+        counted("errors_only_at_origin"),
+    ));
+    // What was refused is counted by the servers all the same: but for the plugin's own words, both
+    // have heard the same.
+    let own = BTreeMap::from([("rollback".to_owned(), rolled_back)]);
+    for name in origin.keys().chain(target.keys()) {
+        let [at_origin, at_target, own] =
+            [&origin, &target, &own].map(|counts| counts.get(name).copied().unwrap_or(0));
+        assert_eq!(at_origin + own, at_target, "{name}: {report}");
+    }
+    // Each deadlock of the origin was one of the target too, or is named.
+    let of_origin = counted("errors_only_at_origin");
+    assert!(of_origin <= done.errors, "{report}");
+    assert!(of_origin >= rolled_back, "{report}");
+    assert_eq!(counted("rollbacks_too_late"), 0, "{report}");
+}
+
+/// A pool of connections that was there before: what they say is replayed from a statement on that
+/// begins a transaction; what can't be has a name.
+fn a_pool_that_was_there_before(is_prepared: bool, mode: Mode) {
+    let user = user(NATIVE, CACHING);
+    let Some(mut replay) = MysqlReplay::prepare([MariaDb, Mysql9], &[user]) else {
+        return;
+    };
+    replay.both("create database sbtest");
+    let mut load = load(&replay, &user);
+    load.is_prepared = is_prepared;
+    load.duration += START_TIME;
+    let configuration = MysqlUser::configuration(&[user]);
+    replay.start(mode, Form::Native, &configuration);
+    load.fill(replay.lab.host("client")).unwrap();
+    replay.catch_up();
+    replay.finish();
+
+    let mut running = load.spawn(replay.lab.host("client")).unwrap();
+    let transactions = |replay: &MysqlReplay| replay.origin.counters("Com_commit").unwrap();
+    let before = transactions(&replay)["Com_commit"];
+    wait_until("the load to run", TIMEOUT, || {
+        transactions(&replay)["Com_commit"] > before + u64::from(THREADS)
+    })
+    .unwrap();
+    let late = format!(
+        "{configuration}user = \"{}\"\npassword = \"{}\"\ndatabase = \"{DATABASE}\"\n",
+        user.name, user.at_target.1
+    );
+    replay.start(mode, Form::Native, &late);
+    let [missed, _] = replay.counted().map(|counted| said(&counted));
+    let output = running.wait(load.duration * 10).unwrap();
+    let done = SysbenchReport::parse(&output.stdout).unwrap();
+    assert_eq!(done.reconnects, 0, "{done:?}");
+    finish_pool(replay, is_prepared, missed);
+}
+
+/// Statements that a server has counted, each once: an execution counts as what it executes too.
+fn said(counted: &BTreeMap<String, u64>) -> u64 {
+    let others = counted.iter().filter(|(name, _)| *name != "stmt_execute");
+    others.map(|(_, count)| count).sum()
+}
+
+/// `missed` statements at most were said before the capture began.
+fn finish_pool(mut replay: MysqlReplay, is_prepared: bool, missed: u64) {
+    let mut seen = Vec::new();
+    wait_until("the target to rest", TIMEOUT, || {
+        let before = std::mem::replace(&mut seen, replay.counted().to_vec());
+        thread::sleep(Duration::from_secs(1));
+        before == seen
+    })
+    .unwrap();
+    let report = replay.finish();
+    let [origin, target] = replay.counted();
+    let counted = |name| plugin_counter(&report, name);
+    let left_out = counted("commands_before_joining") + counted("statements_unknown");
+    let late = report.dropped("requests", "joined_late");
+    let captured = report.count("requests", "captured");
+    let threads = u64::from(THREADS);
+    tell(&format!(
+        "joined late, prepared: {is_prepared}: {captured} requests captured, origin {} (of them at \
+         most {missed} before the capture), target {}, left out {left_out}, late {late}",
+        said(&origin),
+        said(&target),
+    ));
+    // What was captured: what the target has heard, what has a name, and each one's good-bye.
+    let logins = counted("late_logins");
+    let named = said(&target) + left_out + late + threads + logins;
+    assert_eq!(captured, named, "{report}");
+    // What the origin was told: all that was captured is, but for what servers don't count.
+    let closed = replay.origin.counters("Com_stmt_close").unwrap()["Com_stmt_close"];
+    let heard = captured - threads - logins - closed;
+    let all = said(&origin);
+    // Each connection may have been within a statement when the capture began.
+    assert!(
+        (all - missed - threads..=all).contains(&heard),
+        "{heard} of {all}, {missed} before: {report}"
+    );
+    // Something has been said for the first that is left out of each: what the session needs.
+    let dropped = report.dropped("requests", "plugin_dropped");
+    assert!(
+        (left_out - threads.min(left_out)..=left_out).contains(&dropped),
+        "{report}"
+    );
+    assert_eq!(
+        report.count("requests", "dropped"),
+        dropped + late,
+        "{report}"
+    );
+    assert_eq!(counted("joined_unknown"), threads, "{report}");
+    let refused = replay.target.counters("Aborted_connects").unwrap();
+    assert_eq!(refused["Aborted_connects"], 0, "{report}");
+    if is_prepared {
+        // Nobody has seen what was prepared before.
+        assert_eq!((said(&target), left_out > 0), (0, true), "{report}");
+    } else {
+        // At most the rest of a transaction is left out, of each connection.
+        assert!(left_out <= threads * STATEMENTS, "{report}");
+        assert!(said(&target) > threads * STATEMENTS, "{report}");
+    }
+}
+
+#[test]
+fn a_pool_that_was_there_before_says_texts() {
+    a_pool_that_was_there_before(false, Mode::Target);
+}
+
+#[test]
+fn a_pool_that_was_there_before_executes() {
+    a_pool_that_was_there_before(true, Mode::Socket);
 }

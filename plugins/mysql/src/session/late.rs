@@ -32,6 +32,18 @@ impl Joining {
     }
 }
 
+/// Where the login stands of a session that joins late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LateLogin {
+    /// Before all commands, as no part of any exchange.
+    #[default]
+    Before,
+    /// Commands have passed before it was said: it needs an exchange of its own.
+    Behind,
+    /// That exchange has begun.
+    Open,
+}
+
 /// How the streams of a connection are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -129,6 +141,9 @@ impl Connection {
     /// A command before the session takes part. What can be learnt from it is.
     fn pass_over(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
         turn.ctx.count("commands_before_joining", 1);
+        if self.logged_in.is_none() && self.late_login == LateLogin::Before {
+            self.late_login = LateLogin::Behind;
+        }
         turn.ctx.begin_exchange(&self.account.label(noted.number));
         self.account.left_out(noted.number, turn.ctx);
         match noted.kind {
@@ -166,13 +181,18 @@ impl Connection {
         }
     }
 
-    /// What the target has to be told before the first command: as commands.
-    pub(super) fn what_to_restore(&self, turn: &mut Turn<'_, '_>) -> Vec<Vec<u8>> {
+    /// A text that the plugin says by itself, as a command.
+    pub(super) fn own_query(&self, text: &[u8]) -> Vec<u8> {
         let attributes: &[u8] = match self.target_has(Capabilities::QUERY_ATTRIBUTES) {
             true => &NO_ATTRIBUTES,
             false => &[],
         };
-        let query = |text: &[u8]| [&[code::QUERY], attributes, text].concat();
+        [&[code::QUERY], attributes, text].concat()
+    }
+
+    /// What the target has to be told before the first command: as commands.
+    pub(super) fn what_to_restore(&self, turn: &mut Turn<'_, '_>) -> Vec<Vec<u8>> {
+        let query = |text: &[u8]| self.own_query(text);
         let mut commands = Vec::new();
         if self
             .target

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::client::is_packed;
 use super::queue::Noted;
+use super::rollback::has_rolled_back;
 use super::{Connection, Turn};
 use crate::answer::{Answer, Dialect, Step, Summary};
 use crate::capability::Capabilities;
@@ -344,6 +345,9 @@ impl Connection {
             self.place.remember(&known, turn.ctx);
         }
         self.watch(summary);
+        if has_rolled_back(summary) {
+            self.origin_rolled_back(expected.number, turn);
+        }
         self.account.origin(expected.number, summary, turn.ctx);
     }
 }

@@ -59,8 +59,13 @@ impl Connection {
                 self.end_file(turn);
                 let must_wait = self.target.busy.is_some()
                     || self.target.may_ask_file()
-                    || self.queue.is_held && !self.target.is_idle();
+                    || (self.queue.is_held || self.rollbacks.are_due(noted.number))
+                        && !self.target.is_idle();
                 if must_wait {
+                    return Some(Item::Command(noted));
+                }
+                self.roll_back(&noted, turn);
+                if self.target.busy.is_some() {
                     return Some(Item::Command(noted));
                 }
                 self.restore(&noted, turn);
@@ -283,7 +288,7 @@ impl Connection {
         self.login_step(step, turn);
     }
 
-    fn begin(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+    pub(super) fn begin(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
         if self.target.begins(noted.number) {
             turn.ctx.begin_exchange(&self.account.label(noted.number));
         }

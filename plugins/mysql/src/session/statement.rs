@@ -202,11 +202,7 @@ impl Connection {
         let Some(text) = statement.and_then(|statement| statement.text.clone()) else {
             return self.leave_out(noted, "statements_not_prepared", turn);
         };
-        let attributes: &[u8] = match self.target_has(Capabilities::QUERY_ATTRIBUTES) {
-            true => &NO_ATTRIBUTES,
-            false => &[],
-        };
-        let payload = [&[code::QUERY], attributes, &text].concat();
+        let payload = self.own_query(&text);
         turn.ctx.count("executions_said_as_texts", 1);
         self.ask(noted, &payload, turn);
     }

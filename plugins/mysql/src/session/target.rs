@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 
+use plugin_api::Outcome;
+
+use super::late::LateLogin;
+use super::rollback::has_rolled_back;
 use super::{Connection, Turn};
 use crate::answer::{Answer, Dialect, Shape, Step, Summary};
 use crate::frame::{Gatherer, Message, Splitter, put_message};
@@ -100,6 +104,11 @@ impl Target {
         self.begun.is_none_or(|begun| begun < number)
     }
 
+    /// Whether something that came after this exchange has begun.
+    pub(super) fn has_begun_behind(&self, number: u64) -> bool {
+        self.begun.is_some_and(|begun| begun > number)
+    }
+
     /// Expects an answer behind those that are expected.
     pub(super) fn expect(&mut self, shape: Shape, whose: Whose) {
         self.may_ask_file += usize::from(whose.may_ask_file());
@@ -182,6 +191,8 @@ impl Connection {
     fn target_answered(&mut self, whose: Whose, summary: &Summary, turn: &mut Turn<'_, '_>) {
         if summary.status.is_some() {
             self.target.status = summary.status;
+        } else if has_rolled_back(summary) {
+            self.target.status = None;
         }
         match whose {
             Whose::Client {
@@ -259,6 +270,9 @@ impl Connection {
         }
         if self.is_changing() {
             self.target.busy = None;
+        }
+        if std::mem::take(&mut self.late_login) == LateLogin::Open {
+            turn.ctx.end_exchange(Outcome::ok());
         }
         if let Some(origin) = logged_in.origin_id {
             self.place
