@@ -163,4 +163,5 @@ pub(crate) mod code {
     pub(crate) const INIT_DB: u8 = 0x02;
     pub(crate) const QUERY: u8 = 0x03;
     pub(crate) const PREPARE: u8 = 0x16;
+    pub(crate) const CLOSE_STATEMENT: u8 = 0x19;
 }

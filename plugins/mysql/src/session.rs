@@ -67,6 +67,8 @@ pub struct Connection {
     account: Account,
     /// Since when something waits for the origin.
     waits_since: Option<Duration>,
+    /// The client has taken its leave.
+    has_quit: bool,
     /// The client says no more; what waits keeps our end of the connection to the target open.
     has_client_ended: bool,
     /// Our end is kept open.
@@ -109,6 +111,7 @@ impl Connection {
             last_prepared: None,
             account: Account::default(),
             waits_since: None,
+            has_quit: false,
             has_client_ended: false,
             holds: false,
             sent: 0,
@@ -119,7 +122,10 @@ impl Connection {
         };
         let mut turn = Turn { plugin, ctx };
         match info.start_seen {
-            true => connection.login_number = connection.account.open("login".into(), true),
+            true => {
+                connection.place.begin(turn.ctx);
+                connection.login_number = connection.account.open("login".into(), true);
+            }
             false => connection.open_late(info, &mut turn),
         }
         connection
@@ -145,6 +151,7 @@ impl Connection {
     fn refuse(&mut self, reason: &str, turn: &mut Turn<'_, '_>) {
         if !self.is_over {
             self.is_over = true;
+            self.place.forget(turn.ctx);
             turn.ctx.refuse(reason);
         }
     }
@@ -212,10 +219,18 @@ impl Connection {
         } else {
             self.waits_since = None;
         }
+        if (self.has_quit || self.has_client_ended) && self.is_settled() {
+            self.place.forget(turn.ctx);
+        }
         if self.has_client_ended && !self.queue.is_empty() && !self.is_over {
             self.holds = true;
             turn.ctx.hold();
         }
+    }
+
+    /// Whether the target has answered all that the client has said.
+    fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.target.is_idle()
     }
 
     /// What waits of the session, in bytes.

@@ -25,7 +25,7 @@ pub(crate) struct Key(u64);
 pub(crate) enum Side {
     /// It was not asked, or its answer was not seen.
     Unknown,
-    /// It was asked.
+    /// It was asked, or will be with what waits to be said.
     Asked,
     Ready(Prepared),
     Failed,
@@ -84,6 +84,8 @@ pub(crate) struct Statements {
     next: u64,
     /// Those that `PREPARE name FROM` has made, and whether they write.
     by_name: BTreeMap<Vec<u8>, bool>,
+    /// Numbers of the target for statements that nobody can name any more.
+    to_close: Vec<u32>,
 }
 
 impl Statements {
@@ -108,6 +110,9 @@ impl Statements {
     /// Adds a statement; `None` when there are too many.
     pub(crate) fn add(&mut self, statement: Statement) -> Option<Key> {
         if self.all.len() >= STATEMENTS {
+            self.remove_nameless();
+        }
+        if self.all.len() >= STATEMENTS {
             return None;
         }
         let key = Key(self.next);
@@ -121,6 +126,7 @@ impl Statements {
         Key(self.next)
     }
 
+    /// The statement of this key.
     pub(crate) fn find(&mut self, key: Key) -> Option<&mut Statement> {
         self.all.get_mut(&key)
     }
@@ -139,20 +145,93 @@ impl Statements {
             return;
         };
         statement.origin = prepared.map_or(Side::Failed, Side::Ready);
-        if let Some(prepared) = prepared {
-            let before = self.by_origin.insert(prepared.id, key);
-            // The origin gives a number again only when it has forgotten the statement.
-            if let Some(before) = before.filter(|before| *before != key) {
-                self.all.remove(&before);
-            }
+        match prepared {
+            // Whoever still means another statement by this number has found it before.
+            Some(prepared) => drop(self.by_origin.insert(prepared.id, key)),
+            None => self.remove_failed(key),
         }
     }
 
-    /// Whether there are statements of which the origin's answer is still to come.
-    pub(crate) fn waits_for_origin(&self) -> bool {
-        self.all
-            .values()
-            .any(|statement| statement.origin == Side::Asked)
+    /// The target has prepared a statement, or has not.
+    pub(crate) fn target_answered(&mut self, key: Key, side: Side) {
+        if let Some(statement) = self.all.get_mut(&key) {
+            statement.target = side;
+            self.remove_failed(key);
+        }
+    }
+
+    /// Forgets a statement that has no number at the origin, once both servers have answered.
+    fn remove_failed(&mut self, key: Key) {
+        let is_over = self
+            .all
+            .get(&key)
+            .is_some_and(|it| it.origin == Side::Failed && it.target != Side::Asked);
+        if is_over {
+            self.remove_to_close(key);
+        }
+    }
+
+    /// Forgets statements that have no number at the origin, and never will.
+    fn remove_nameless(&mut self) {
+        let is_nameless = |it: &Statement| it.origin == Side::Unknown && it.target != Side::Asked;
+        let nameless = self.all.iter().filter(|(_, it)| is_nameless(it));
+        let nameless: Vec<Key> = nameless.map(|(key, _)| *key).collect();
+        for key in nameless {
+            self.remove_to_close(key);
+        }
+    }
+
+    /// Forgets a statement that the target has still to hear of.
+    fn remove_to_close(&mut self, key: Key) {
+        if let Some(Statement {
+            target: Side::Ready(prepared),
+            ..
+        }) = self.remove(key)
+        {
+            self.to_close.push(prepared.id);
+        }
+    }
+
+    /// The target's numbers of statements that are to be closed there.
+    pub(crate) fn take_to_close(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.to_close)
+    }
+
+    /// The number by which the client means this statement.
+    pub(crate) fn number(&self, key: Key) -> Option<u32> {
+        let Side::Ready(prepared) = self.all.get(&key)?.origin else {
+            return None;
+        };
+        (self.by_origin.get(&prepared.id) == Some(&key)).then_some(prepared.id)
+    }
+
+    /// The client has closed a statement while the target did not hear it.
+    pub(crate) fn closed_unheard(&mut self, key: Key) {
+        self.drop_number(key);
+        if let Some(statement) = self.all.get_mut(&key) {
+            statement.origin = Side::Failed;
+            self.remove_failed(key);
+        }
+    }
+
+    /// The client closes a statement: its number may become another's, but what the client has said
+    /// before still means this one.
+    pub(crate) fn drop_number(&mut self, key: Key) {
+        if let Some(id) = self.number(key) {
+            self.by_origin.remove(&id);
+        }
+    }
+
+    /// The client makes the servers forget all statements.
+    pub(crate) fn drop_numbers(&mut self) {
+        self.by_origin.clear();
+    }
+
+    /// Whether there are statements prepared before `mark` of which the origin's answer is still to
+    /// come.
+    pub(crate) fn waits_for_origin(&self, mark: Key) -> bool {
+        let mut before = self.all.range(..mark);
+        before.any(|(_, statement)| statement.origin == Side::Asked)
     }
 
     /// The origin's answers to what was asked before can't be found any more.
@@ -164,18 +243,16 @@ impl Statements {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: Key) {
-        self.remove_if(|it| it == key);
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Statement> {
+        self.drop_number(key);
+        self.all.remove(&key)
     }
 
-    /// Forgets all that were prepared before `mark`.
+    /// Forgets all that were prepared before `mark`: the target does so too.
     pub(crate) fn remove_before(&mut self, mark: Key) {
-        self.remove_if(|it| it < mark);
-    }
-
-    fn remove_if(&mut self, is_removed: impl Fn(Key) -> bool) {
-        self.all.retain(|key, _| !is_removed(*key));
-        self.by_origin.retain(|_, key| !is_removed(*key));
+        self.all = self.all.split_off(&mark);
+        self.by_origin.retain(|_, key| *key >= mark);
+        self.to_close.clear();
     }
 }
 
@@ -200,10 +277,10 @@ mod tests {
         statements.origin_answered(second, None);
         assert_eq!(statements.of_origin(7, None), Some(first));
         assert_eq!(
-            statements.of_origin(LAST_PREPARED, Some(second)),
-            Some(second)
+            statements.of_origin(LAST_PREPARED, Some(first)),
+            Some(first)
         );
-        assert_eq!(statements.find(second).expect("known").origin, Side::Failed);
+        assert!(statements.find(second).is_none(), "nobody can name it");
         statements.remove(first);
         assert_eq!(statements.of_origin(7, None), None);
     }
@@ -235,9 +312,15 @@ mod tests {
     #[test]
     fn there_is_a_bound() {
         let mut statements = Statements::default();
-        for _ in 0..STATEMENTS {
-            assert!(statements.add(statement()).is_some());
+        for id in 0..STATEMENTS {
+            let key = statements.add(statement()).expect("room");
+            statements.origin_answered(key, prepared(id as u32));
         }
         assert!(statements.add(statement()).is_none());
+        // Those whose numbers never come to be known make room.
+        statements.remove(Key(7));
+        for _ in 0..2 {
+            assert!(statements.add(statement()).is_some());
+        }
     }
 }

@@ -89,6 +89,7 @@ fn what_one_server_did_not_prepare_is_not_executed() {
     let expected = [
         b"\x16select b".to_vec(),
         b"\x16select c".to_vec(),
+        of_statement(0x19, 1, &[]),
         b"\x16select d".to_vec(),
         of_statement(0x17, 2, &[0, 1, 0, 0, 0]),
     ];

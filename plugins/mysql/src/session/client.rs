@@ -332,10 +332,15 @@ impl Connection {
             text_at: 1,
             meaning: Meaning::default(),
             prepares: None,
-            last_prepared: self.last_prepared,
+            statement: None,
             mark: self.statements.mark(),
             payload,
         };
+        if kind.names_statement() {
+            noted.statement = self.statement_of(&noted.payload, turn);
+        }
+        self.note_closing(&noted, turn);
+        self.has_quit |= kind == Kind::Quit;
         let label = self.read_text(&mut noted, turn);
         let has_answer = kind.shape().is_some() || kind == Kind::ChangeUser;
         let Some(number) = self.account.open(label, has_answer) else {
@@ -372,7 +377,7 @@ impl Connection {
                 let mut statement = Statement::new(text, Arc::clone(&label));
                 statement.writes = noted.meaning.writes;
                 statement.may_ask_file = noted.meaning.may_ask_file;
-                statement.origin = Side::Asked;
+                (statement.origin, statement.target) = (Side::Asked, Side::Asked);
                 if !noted.is_whole {
                     statement.text = None;
                 }

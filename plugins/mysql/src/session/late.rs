@@ -9,6 +9,7 @@ use crate::capability::Capabilities;
 use crate::command::{Kind, code};
 use crate::frame::HEADER;
 use crate::sql::Verb;
+use crate::statements::Side;
 
 /// So many commands may pass without an answer of the origin being seen; then the next is taken.
 const BLIND_COMMANDS: u32 = 4;
@@ -129,10 +130,9 @@ impl Connection {
     /// The target has gone. Where nothing waits and no transaction is open, a session that goes on
     /// with the connection may begin with its next command.
     pub(super) fn leave_rest(&mut self, turn: &mut Turn<'_, '_>) {
-        let is_at_rest = self.joining == Joining::Joined
-            && self.queue.is_empty()
-            && self.target.is_idle()
-            && self.origin.rests();
+        let is_at_rest =
+            self.joining == Joining::Joined && self.is_settled() && self.origin.rests();
+        self.place.leave(turn.ctx);
         if is_at_rest {
             self.place.leave_rest(turn.ctx);
         }
@@ -147,17 +147,22 @@ impl Connection {
         turn.ctx.begin_exchange(&self.account.label(noted.number));
         self.account.left_out(noted.number, turn.ctx);
         match noted.kind {
+            Kind::Prepare => {
+                if let Some(statement) = noted.prepares.and_then(|key| self.statements.find(key)) {
+                    statement.target = Side::Unknown;
+                }
+            }
             Kind::Execute => {
-                if let Some(key) = self.statement_of(noted, turn) {
+                if let Some(key) = noted.statement {
                     self.learn_types(key, noted);
                 }
             }
             Kind::CloseStatement => {
-                if let Some(key) = self.statement_of(noted, turn) {
-                    self.statements.remove(key);
+                if let Some(key) = noted.statement {
+                    self.statements.closed_unheard(key);
                 }
             }
-            Kind::ResetConnection | Kind::ChangeUser => self.forget_statements(noted),
+            Kind::ResetConnection | Kind::ChangeUser => self.statements.remove_before(noted.mark),
             _ => {}
         }
     }

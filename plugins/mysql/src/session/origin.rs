@@ -332,12 +332,7 @@ impl Connection {
 
     fn origin_answered(&mut self, expected: Expected, summary: &Summary, turn: &mut Turn<'_, '_>) {
         if let Some(key) = expected.prepares {
-            self.statements.origin_answered(key, summary.prepared);
-            if let (Some(prepared), Some(statement)) = (summary.prepared, self.statements.find(key))
-            {
-                self.place
-                    .remember_statement(prepared.id, statement, turn.ctx);
-            }
+            self.origin_prepared(key, summary.prepared, turn);
         }
         let has_changed = self.origin.learn(expected.effect, summary);
         if let Some(logged_in) = self.logged_in.as_ref().filter(|_| has_changed) {

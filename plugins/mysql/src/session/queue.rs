@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command::Kind;
+use crate::command::{Kind, statement_id};
 use crate::sql::Meaning;
 use crate::statements::Key;
 
@@ -34,8 +34,8 @@ pub(super) struct Noted {
     pub(super) meaning: Meaning,
     /// The statement that it prepares.
     pub(super) prepares: Option<Key>,
-    /// The statement that was prepared last before it.
-    pub(super) last_prepared: Option<Key>,
+    /// The statement that it names, once that is known.
+    pub(super) statement: Option<Key>,
     /// What statements prepared after it come after.
     pub(super) mark: Key,
 }
@@ -59,6 +59,16 @@ pub(super) struct Rest {
 }
 
 impl Item {
+    /// The number of a statement that a command names, while it is not known which one that is.
+    fn unknown_statement(&self) -> Option<u32> {
+        match self {
+            Self::Command(noted) if noted.kind.names_statement() && noted.statement.is_none() => {
+                statement_id(&noted.payload)
+            }
+            Self::Command(_) | Self::Data(_) | Self::Rest(_) => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         /// What an item takes besides its bytes.
         const OVERHEAD: usize = 256;
@@ -81,6 +91,8 @@ pub(super) struct Queue {
     pub(super) is_held: bool,
     /// What waits does so for the origin.
     pub(super) waits_for_origin: bool,
+    /// It may not be known of all commands that wait which statements they name.
+    has_unknown: bool,
 }
 
 impl Queue {
@@ -88,6 +100,7 @@ impl Queue {
     #[must_use]
     pub(super) fn push(&mut self, item: Item, limit: usize) -> bool {
         self.bytes += item.bytes();
+        self.has_unknown |= item.unknown_statement().is_some();
         self.items.push_back(item);
         self.bytes <= limit
     }
@@ -95,7 +108,29 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
         self.bytes -= item.bytes();
+        self.has_unknown &= !self.items.is_empty();
         Some(item)
+    }
+
+    /// The origin has given the statement `key` this number: commands behind its preparation that
+    /// wait to know what they name mean it, up to the one that closes it. True if there is that one.
+    pub(super) fn resolve(&mut self, id: u32, key: Key) -> bool {
+        if !self.has_unknown {
+            return false;
+        }
+        for item in &mut self.items {
+            let is_unknown = item.unknown_statement() == Some(id);
+            if let Item::Command(noted) = item
+                && is_unknown
+                && noted.mark > key
+            {
+                noted.statement = Some(key);
+                if noted.kind == Kind::CloseStatement {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// What waits, in bytes.
@@ -119,6 +154,7 @@ impl Queue {
     /// Puts back what was popped.
     pub(super) fn put_back(&mut self, item: Item) {
         self.bytes += item.bytes();
+        self.has_unknown |= item.unknown_statement().is_some();
         self.items.push_front(item);
     }
 }

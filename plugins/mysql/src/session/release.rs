@@ -8,7 +8,7 @@ use super::target::{Busy, Whose};
 use super::{CALL_BYTES, Connection, Turn};
 use crate::answer::Summary;
 use crate::capability::Capabilities;
-use crate::command::Kind;
+use crate::command::{Kind, code, replace_statement_id};
 use crate::frame::{FULL, header, put_message};
 use crate::login::{Login, Packet};
 use crate::sql::Verb;
@@ -167,7 +167,7 @@ impl Connection {
                 self.ask(&noted, &[&noted.payload[..1], &name].concat(), turn);
             }
             Kind::ResetConnection => {
-                self.forget_statements(&noted);
+                self.statements.remove_before(noted.mark);
                 self.ask(&noted, &noted.payload, turn);
             }
             kind if kind.names_statement() => return self.statement_command(noted, turn),
@@ -246,7 +246,7 @@ impl Connection {
         match target {
             Some(target) => {
                 let mut payload = noted.payload.clone();
-                crate::command::replace_statement_id(&mut payload, target);
+                replace_statement_id(&mut payload, target);
                 self.ask(noted, &payload, turn);
             }
             None => self.leave_out(noted, "kills_of_unknown_connections", turn),
@@ -269,7 +269,7 @@ impl Connection {
         };
         self.login = Login::change_user(before);
         self.login_number = Some(noted.number);
-        self.forget_statements(&noted);
+        self.statements.remove_before(noted.mark);
         self.target.busy = Some(Busy::Changing);
         let packet = Packet {
             sequence: 0,
@@ -320,6 +320,11 @@ impl Connection {
         turn: &mut Turn<'_, '_>,
     ) {
         self.begin(noted, turn);
+        for id in self.statements.take_to_close() {
+            let mut payload = [code::CLOSE_STATEMENT, 0, 0, 0, 0];
+            replace_statement_id(&mut payload, id);
+            self.send_own(&payload, turn);
+        }
         if let Some(shape) = noted.kind.shape() {
             let whose = Whose::Client {
                 number: noted.number,

@@ -16,18 +16,17 @@ use crate::statements::{Key, Side, Statement};
 impl Connection {
     pub(super) fn prepare(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
         // A writer is prepared all the same: its number is one of those that the server gives.
-        if let Some(statement) = noted.prepares.and_then(|key| self.statements.find(key)) {
-            statement.target = Side::Asked;
-        } else {
+        if noted.prepares.is_none() {
             turn.ctx.count("statements_not_kept", 1);
         }
         self.ask(noted, &noted.payload, turn);
     }
 
-    /// The statement that a command names, if it is known here or from another session.
-    pub(super) fn statement_of(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) -> Option<Key> {
-        let id = statement_id(&noted.payload)?;
-        let known = self.statements.of_origin(id, noted.last_prepared);
+    /// The statement that a command names when it comes, if it is known here or from another
+    /// session. Later the same number may mean another one.
+    pub(super) fn statement_of(&mut self, payload: &[u8], turn: &mut Turn<'_, '_>) -> Option<Key> {
+        let id = statement_id(payload)?;
+        let known = self.statements.of_origin(id, self.last_prepared);
         if known.is_some() || id == LAST_PREPARED || !self.recalls {
             return known;
         }
@@ -44,10 +43,44 @@ impl Connection {
         Some(key)
     }
 
-    /// The servers forget all statements that were prepared before a command.
-    pub(super) fn forget_statements(&mut self, noted: &Noted) {
-        self.recalls = false;
-        self.statements.remove_before(noted.mark);
+    /// The client says what a number means no longer: it closes a statement, or makes the servers
+    /// forget all of them. What it has said before still means what it meant.
+    pub(super) fn note_closing(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        match noted.kind {
+            Kind::CloseStatement => {
+                if let (Some(key), Some(id)) = (noted.statement, statement_id(&noted.payload)) {
+                    self.number_closed(key, id, turn);
+                }
+            }
+            Kind::ResetConnection | Kind::ChangeUser => {
+                (self.recalls, self.last_prepared) = (false, None);
+                self.statements.drop_numbers();
+                self.place.forget_statements(turn.ctx);
+            }
+            _ => {}
+        }
+    }
+
+    fn number_closed(&mut self, key: Key, id: u32, turn: &mut Turn<'_, '_>) {
+        self.statements.drop_number(key);
+        self.place.forget_statement(id, turn.ctx);
+    }
+
+    /// The origin has prepared a statement, or has not.
+    pub(super) fn origin_prepared(
+        &mut self,
+        key: Key,
+        prepared: Option<Prepared>,
+        turn: &mut Turn<'_, '_>,
+    ) {
+        self.statements.origin_answered(key, prepared);
+        if let (Some(prepared), Some(statement)) = (prepared, self.statements.find(key)) {
+            self.place
+                .remember_statement(prepared.id, statement, turn.ctx);
+            if self.queue.resolve(prepared.id, key) {
+                self.number_closed(key, prepared.id, turn);
+            }
+        }
     }
 
     /// A command that names a statement.
@@ -56,16 +89,15 @@ impl Connection {
         noted: Box<Noted>,
         turn: &mut Turn<'_, '_>,
     ) -> Released {
-        let Some(key) = self.statement_of(&noted, turn) else {
-            if self.statements.waits_for_origin() {
-                // Its answer has been overtaken; it will come.
-                self.queue.waits_for_origin = true;
-                return Released::NotYet(noted);
-            }
+        if noted.statement.is_none() && self.statements.waits_for_origin(noted.mark) {
+            // Its answer has been overtaken; it will come.
+            self.queue.waits_for_origin = true;
+            return Released::NotYet(noted);
+        }
+        let known = noted.statement;
+        let known = known.and_then(|key| Some((key, self.statements.find(key)?)));
+        let Some((key, statement)) = known else {
             self.leave_out(&noted, "statements_unknown", turn);
-            return Released::Yes;
-        };
-        let Some(statement) = self.statements.find(key) else {
             return Released::Yes;
         };
         if matches!(noted.kind, Kind::Execute | Kind::BulkExecute) {
@@ -107,9 +139,6 @@ impl Connection {
     }
 
     fn close_statement(&mut self, key: Key, side: Side, noted: &Noted, turn: &mut Turn<'_, '_>) {
-        if let Some(id) = statement_id(&noted.payload) {
-            self.place.forget_statement(id, turn.ctx);
-        }
         match side {
             Side::Ready(prepared) => self.ask_of_statement(prepared, noted, turn),
             Side::Unknown | Side::Asked | Side::Failed | Side::Unpreparable => {
@@ -159,12 +188,12 @@ impl Connection {
         let are_new = self.learn_types(key, noted);
         let with_names = self.target_has(Capabilities::QUERY_ATTRIBUTES);
         let has_attributes = self.client.has_attributes;
+        let number = self.statements.number(key);
         let Some(statement) = self.statements.find(key) else {
             return;
         };
-        if are_new && let Side::Ready(origin) = statement.origin {
-            self.place
-                .remember_statement(origin.id, statement, turn.ctx);
+        if let Some(number) = number.filter(|_| are_new) {
+            self.place.remember_statement(number, statement, turn.ctx);
         }
         let own = statement.parameters().unwrap_or_default();
         let Some(read) = Execute::read(&noted.payload, own, has_attributes) else {

@@ -213,12 +213,13 @@ impl Connection {
         let Some(statement) = self.statements.find(key) else {
             return false;
         };
-        statement.target = match (summary.prepared, summary.error) {
+        let side = match (summary.prepared, summary.error) {
             (Some(prepared), _) => Side::Ready(prepared),
             (None, Some(UNPREPARABLE)) if statement.text.is_some() => Side::Unpreparable,
             (None, _) => Side::Failed,
         };
-        statement.target == Side::Unpreparable
+        self.statements.target_answered(key, side);
+        side == Side::Unpreparable
     }
 
     /// The target has answered to a command of the plugin.
@@ -256,10 +257,14 @@ impl Connection {
 
     /// Says a command of the plugin.
     pub(super) fn say_own(&mut self, payload: &[u8], shape: Shape, turn: &mut Turn<'_, '_>) {
+        self.send_own(payload, turn);
+        self.target.expect(shape, Whose::Own);
+    }
+
+    pub(super) fn send_own(&mut self, payload: &[u8], turn: &mut Turn<'_, '_>) {
         let mut out = Vec::new();
         put_message(&mut out, 0, payload);
         turn.ctx.send(&out);
-        self.target.expect(shape, Whose::Own);
     }
 
     /// The target has let us in.
