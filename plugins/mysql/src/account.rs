@@ -10,6 +10,9 @@ use crate::answer::Summary;
 /// So many exchanges may be open: a target may be behind, but not for ever.
 const OPEN: usize = 256 * 1024;
 
+/// So many may have ended without the origin's answer, which comes first as a rule.
+const UNSETTLED: usize = 16 * 1024;
+
 /// What an open exchange takes, all in all, in bytes.
 const WEIGHT: usize = 256;
 
@@ -22,6 +25,8 @@ pub(crate) struct Account {
     exchanges: VecDeque<Exchange>,
     /// The number of the first of them.
     first: u64,
+    /// So many of them, the oldest, have ended: only the origin's answers are still to come.
+    ended: usize,
     labels: BTreeSet<Arc<str>>,
 }
 
@@ -30,7 +35,6 @@ struct Exchange {
     label: Arc<str>,
     origin: Half,
     target: Half,
-    has_ended: bool,
 }
 
 /// What one of the servers has answered.
@@ -109,7 +113,6 @@ impl Account {
                 Half::Unknown
             },
             target: Half::Open,
-            has_ended: false,
         });
         Some(number)
     }
@@ -183,36 +186,48 @@ impl Account {
         self.settle(ctx);
     }
 
+    /// What the origin answered to this one won't be known.
+    pub(crate) fn lose_answer(&mut self, number: u64, ctx: &mut Context<'_>) {
+        let exchange = self.find(number).filter(|it| it.origin == Half::Open);
+        if let Some(exchange) = exchange {
+            exchange.origin = Half::Unknown;
+        }
+        self.settle(ctx);
+    }
+
     /// Whether an exchange can't end before the origin's answer is known.
     pub(crate) fn waits_for_origin(&self) -> bool {
-        let next = self.exchanges.iter().find(|exchange| !exchange.has_ended);
+        let next = self.exchanges.get(self.ended);
         next.is_some_and(|exchange| exchange.target != Half::Open)
     }
 
     /// Ends exchanges in their order, and forgets those of which both halves are known.
     fn settle(&mut self, ctx: &mut Context<'_>) {
-        for exchange in self
-            .exchanges
-            .iter_mut()
-            .skip_while(|exchange| exchange.has_ended)
+        while let Some(exchange) = self.exchanges.get(self.ended)
+            && exchange.end(ctx)
         {
-            if !exchange.end(ctx) {
+            self.ended += 1;
+        }
+        while self.ended > 0
+            && let Some(oldest) = self.exchanges.front()
+        {
+            if oldest.is_settled() {
+                oldest.compare(ctx);
+            } else if self.ended > UNSETTLED {
+                ctx.count("origin_answers_missed", 1);
+            } else {
                 break;
             }
-        }
-        while let Some(oldest) = self.exchanges.front()
-            && oldest.is_settled()
-        {
-            oldest.compare(ctx);
             self.exchanges.pop_front();
             self.first += 1;
+            self.ended -= 1;
         }
     }
 }
 
 impl Exchange {
     /// Tells how it ended, unless that is still to be known.
-    fn end(&mut self, ctx: &mut Context<'_>) -> bool {
+    fn end(&self, ctx: &mut Context<'_>) -> bool {
         let outcome = match (self.target, self.origin) {
             (Half::Open, _) => return false,
             // It has not begun.
@@ -230,12 +245,12 @@ impl Exchange {
         if let Some(outcome) = outcome {
             ctx.end_exchange(outcome);
         }
-        self.has_ended = true;
         true
     }
 
+    /// Of one that has ended: whether there is nothing more to wait for.
     fn is_settled(&self) -> bool {
-        self.has_ended && (self.origin != Half::Open || self.target == Half::Unknown)
+        self.origin != Half::Open || self.target == Half::Unknown
     }
 
     /// Counts how the answers differ.

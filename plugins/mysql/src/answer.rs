@@ -31,20 +31,12 @@ pub(crate) struct Dialect {
     /// OK packets in place of EOF packets. `None` where the beginning of the connection was not
     /// seen: the first columns tell it.
     pub(crate) deprecates_eof: Option<bool>,
-    /// A flag behind the number of columns says whether they follow.
-    pub(crate) has_metadata_flag: bool,
-    /// The same behind a prepared statement's numbers.
-    pub(crate) has_prepared_flag: bool,
 }
 
 impl Dialect {
     pub(crate) fn of(capabilities: Capabilities) -> Self {
-        let is_optional = capabilities.has(Capabilities::OPTIONAL_METADATA);
         Self {
             deprecates_eof: Some(capabilities.has(Capabilities::DEPRECATE_EOF)),
-            has_metadata_flag: is_optional
-                || capabilities.has(Capabilities::MARIADB_CACHE_METADATA),
-            has_prepared_flag: is_optional,
         }
     }
 
@@ -197,11 +189,11 @@ impl Answer {
                 ok::EOF => self.finish(dialect, payload),
                 _ => Err(Malformed),
             },
-            Shape::Prepared => self.prepared(dialect, first, payload),
+            Shape::Prepared => self.prepared(first, payload),
             Shape::Results => match first {
                 ok::OK => self.okay(payload),
                 ok::FILE => Ok(Step::File),
-                _ => self.columns(dialect, payload),
+                _ => self.columns(payload),
             },
             Shape::Fields | Shape::Rows => Err(Malformed),
         }
@@ -239,7 +231,7 @@ impl Answer {
         Step::Done
     }
 
-    fn prepared(&mut self, dialect: Dialect, first: u8, payload: &[u8]) -> Result<Step, Malformed> {
+    fn prepared(&mut self, first: u8, payload: &[u8]) -> Result<Step, Malformed> {
         let mut reader = Reader::new(payload);
         let read = |reader: &mut Reader<'_>| {
             reader.skip(1)?;
@@ -252,9 +244,10 @@ impl Answer {
             .filter(|_| first == ok::OK)
             .ok_or(Malformed)?;
         self.summary.prepared = Some(prepared);
-        /// Where the flag is, counted from what has been read.
+        /// Where a flag is that tells whether definitions follow, counted from what has been read.
+        /// Servers that have not agreed upon it end before it.
         const FLAG: usize = 3;
-        if dialect.has_prepared_flag && reader.rest().get(FLAG) == Some(&0) {
+        if reader.rest().get(FLAG) == Some(&0) {
             return Ok(Step::Done);
         }
         Ok(match prepared.parameters {
@@ -275,10 +268,11 @@ impl Answer {
         Step::More
     }
 
-    fn columns(&mut self, dialect: Dialect, payload: &[u8]) -> Result<Step, Malformed> {
+    fn columns(&mut self, payload: &[u8]) -> Result<Step, Malformed> {
         let mut reader = Reader::new(payload);
         let left = reader.lenenc().filter(|left| *left > 0).ok_or(Malformed)?;
-        if dialect.has_metadata_flag && reader.u8() == Some(0) {
+        // A flag behind the number tells whether definitions follow, where that was agreed upon.
+        if reader.u8() == Some(0) {
             self.state = State::Separator { after: After::Rows };
             return Ok(Step::More);
         }

@@ -47,8 +47,6 @@ flags! {
     PLUGIN_AUTH_LENENC_DATA = 21;
     /// `CLIENT_DEPRECATE_EOF`: OK packets in place of EOF packets.
     DEPRECATE_EOF = 24;
-    /// `CLIENT_OPTIONAL_RESULTSET_METADATA`: results may come without column definitions.
-    OPTIONAL_METADATA = 25;
     /// `CLIENT_ZSTD_COMPRESSION_ALGORITHM`.
     ZSTD = 26;
     /// `CLIENT_QUERY_ATTRIBUTES`.
@@ -57,9 +55,6 @@ flags! {
     MULTI_FACTOR = 28;
     /// `MARIADB_CLIENT_STMT_BULK_OPERATIONS`.
     MARIADB_BULK = 34;
-    /// `MARIADB_CLIENT_CACHE_METADATA`: results of prepared statements may come without column
-    /// definitions.
-    MARIADB_CACHE_METADATA = 36;
 }
 
 impl Capabilities {

@@ -120,6 +120,8 @@ pub(crate) struct Gatherer {
 pub(crate) struct Message<'a> {
     /// Of its first packet.
     pub(crate) sequence: u8,
+    /// The same of its last one.
+    pub(crate) last: u8,
     /// Of the payload of its first packet.
     pub(crate) length: u32,
     /// Its beginning: all of it if it was wanted and is not too long, at least the first byte.
@@ -143,6 +145,7 @@ impl Gatherer {
         if is_whole && piece.bytes.len() <= GATHERED_BYTES {
             return Some(Message {
                 sequence: piece.sequence,
+                last: piece.sequence,
                 length: piece.length,
                 payload: piece.bytes,
             });
@@ -161,6 +164,7 @@ impl Gatherer {
         }
         piece.ends_message().then_some(Message {
             sequence: self.sequence,
+            last: piece.sequence,
             length: self.length,
             payload: &self.bytes,
         })

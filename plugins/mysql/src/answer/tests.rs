@@ -3,6 +3,7 @@ use super::*;
 fn message(payload: &[u8]) -> Message<'_> {
     Message {
         sequence: 1,
+        last: 1,
         length: payload.len() as u32,
         payload,
     }
@@ -14,10 +15,7 @@ const OK_FOR_EOF: &[u8] = b"\xfe\0\0\x02\0\0\0";
 const OK: &[u8] = b"\0\x02\0\x02\0\0\0";
 
 fn dialect(deprecates_eof: Option<bool>) -> Dialect {
-    Dialect {
-        deprecates_eof,
-        ..Dialect::default()
-    }
+    Dialect { deprecates_eof }
 }
 
 /// What comes of packets, all of which but the last leave more to come.
@@ -74,11 +72,7 @@ fn what_was_agreed_upon_shows_in_the_first_columns() {
 
 #[test]
 fn results_may_come_without_columns() {
-    let dialect = Dialect {
-        has_metadata_flag: true,
-        has_prepared_flag: true,
-        ..dialect(Some(true))
-    };
+    let dialect = dialect(Some(true));
     let without = read(Shape::Results, dialect, &[b"\x01\0", b"\x011", OK_FOR_EOF]);
     assert_eq!(without.rows, 1);
     assert_eq!(

@@ -143,7 +143,9 @@ mod tests {
 
     #[test]
     fn mariadbs_own_flags_go_to_mariadb_only() {
-        let flags = Capabilities::MARIADB_BULK | Capabilities::MARIADB_CACHE_METADATA;
+        /// `MARIADB_CLIENT_CACHE_METADATA`.
+        const CACHE_METADATA: Capabilities = Capabilities(1 << 36);
+        let flags = Capabilities::MARIADB_BULK | CACHE_METADATA;
         let mariadb_client = client(MARIADB);
         let ours = response(&mariadb_client, b"", &greeting(MARIADB)).capabilities;
         assert!(ours.has(flags) && !ours.has(Capabilities::LONG_PASSWORD));

@@ -285,10 +285,10 @@ impl Connection {
         let dialogue = dialogue.filter(|it| it.continues_with(sequence));
         self.client.continuation = dialogue.map(|_| length == 0);
         if sequence == 0 && dialogue.is_none() {
-            let Some(noted) = self.note(length, payload, is_whole, turn) else {
+            let Some(mut noted) = self.note(length, payload, is_whole, turn) else {
                 return;
             };
-            return match self.join(&noted, turn) {
+            return match self.join(&mut noted, turn) {
                 true => self.enqueue(Item::Command(noted), turn),
                 false => self.client.passes_over = true,
             };
@@ -334,6 +334,7 @@ impl Connection {
             prepares: None,
             statement: None,
             mark: self.statements.mark(),
+            joins: None,
             payload,
         };
         if kind.names_statement() {
@@ -355,7 +356,9 @@ impl Connection {
             self.origin.expect(number, answer, &noted);
             if !self.origin.is_in_step() {
                 // Older answers can't be told from this one's.
-                self.origin.forget_all_but_last();
+                for older in self.origin.forget_all_but_last() {
+                    self.account.lose_answer(older, turn.ctx);
+                }
             }
         }
         Some(Box::new(noted))
@@ -416,6 +419,8 @@ impl Connection {
         self.client.dialogue = None;
         self.joining = Joining::watching();
         self.origin.fall_behind();
+        // What is missing may have changed it.
+        self.origin.status = None;
         self.statements.lose_origin();
         self.account.lose_origin(turn.ctx);
     }

@@ -106,9 +106,17 @@ fn begins_packed(bytes: &[u8]) -> bool {
     }
 }
 
+/// What a session is made of at the origin, as far as that is known.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    schema: Option<Vec<u8>>,
+    names: Option<Vec<u8>>,
+    is_autocommit: Option<bool>,
+}
+
 impl Connection {
     /// Whether a command takes part in the replay.
-    pub(super) fn join(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) -> bool {
+    pub(super) fn join(&mut self, noted: &mut Noted, turn: &mut Turn<'_, '_>) -> bool {
         match &mut self.joining {
             Joining::Joined => return true,
             Joining::Ready => {}
@@ -123,7 +131,11 @@ impl Connection {
             }
         }
         self.joining = Joining::Joined;
-        self.target.restores = true;
+        noted.joins = Some(Made {
+            schema: self.origin.schema.clone(),
+            names: self.origin.names.clone(),
+            is_autocommit: self.origin.status.map(|status| status.is_autocommit()),
+        });
         true
     }
 
@@ -195,8 +207,9 @@ impl Connection {
         [&[code::QUERY], attributes, text].concat()
     }
 
-    /// What the target has to be told before the first command: as commands.
-    pub(super) fn what_to_restore(&self, turn: &mut Turn<'_, '_>) -> Vec<Vec<u8>> {
+    /// What the target has to be told before the first command: as commands. All that it was asked
+    /// before is answered.
+    pub(super) fn what_to_restore(&self, made: &Made, turn: &mut Turn<'_, '_>) -> Vec<Vec<u8>> {
         let query = |text: &[u8]| self.own_query(text);
         let mut commands = Vec::new();
         if self
@@ -207,11 +220,11 @@ impl Connection {
             turn.ctx.count("transactions_cut", 1);
             commands.push(query(b"ROLLBACK"));
         }
-        if let Some(names) = self.origin.names.as_deref().filter(|names| is_plain(names)) {
+        if let Some(names) = made.names.as_deref().filter(|names| is_plain(names)) {
             commands.push(query(&[b"SET NAMES ", names].concat()));
         }
         let told = self.logged_in.as_ref().map_or(&[][..], |it| &it.database);
-        match &self.origin.schema {
+        match &made.schema {
             Some(schema) if schema != told => {
                 let name = turn.plugin.accounts.database(schema);
                 commands.push([&[code::INIT_DB], name].concat());
@@ -221,12 +234,12 @@ impl Connection {
             }
             _ => {}
         }
-        if self
-            .origin
-            .status
-            .is_some_and(|status| !status.is_autocommit())
-        {
-            commands.push(query(b"SET autocommit=0"));
+        // Servers begin with it switched on.
+        let of_target = self.target.status.is_none_or(|it| it.is_autocommit());
+        match made.is_autocommit {
+            Some(true) if !of_target => commands.push(query(b"SET autocommit=1")),
+            Some(false) => commands.push(query(b"SET autocommit=0")),
+            _ => {}
         }
         commands
     }

@@ -6,11 +6,11 @@ use super::client::is_packed;
 use super::queue::Noted;
 use super::rollback::has_rolled_back;
 use super::{Connection, Turn};
-use crate::answer::{Answer, Dialect, Step, Summary};
+use crate::answer::{Answer, Dialect, Malformed, Step, Summary};
 use crate::capability::Capabilities;
 use crate::command::Kind;
 use crate::compression::Unpacker;
-use crate::frame::{Gatherer, HEADER, Message, Splitter};
+use crate::frame::{FULL, Gatherer, HEADER, Message, Splitter};
 use crate::login::Packet;
 use crate::ok::{self, Okay, Status};
 use crate::sql::Verb;
@@ -26,6 +26,9 @@ pub(super) struct Origin {
     gatherer: Gatherer,
     dialect: Dialect,
     expected: VecDeque<Expected>,
+    /// The number of an EOF that may still come behind an answer, while it is not known whether this
+    /// connection has them.
+    trailing: Option<u8>,
     pub(super) status: Option<Status>,
     /// The session's database, once it is known otherwise than from the login.
     pub(super) schema: Option<Vec<u8>>,
@@ -51,6 +54,8 @@ struct Expected {
     number: u64,
     /// `None` for a login in the middle.
     answer: Option<Answer>,
+    /// The number that its next packet has, where that is known.
+    next: Option<u8>,
     prepares: Option<Key>,
     effect: Effect,
 }
@@ -93,9 +98,12 @@ impl Origin {
             (_, Verb::Names(name)) => Effect::Names(name.clone()),
             _ => Effect::Nothing,
         };
+        // One packet is followed by the next number.
+        let next = (answer.is_some() && noted.length < FULL).then_some(1);
         self.expected.push_back(Expected {
             number,
             answer,
+            next,
             prepares: noted.prepares,
             effect,
         });
@@ -106,10 +114,10 @@ impl Origin {
         self.expected.iter().any(|it| it.number == number)
     }
 
-    pub(super) fn forget_all_but_last(&mut self) {
-        let last = self.expected.pop_back();
-        self.expected.clear();
-        self.expected.extend(last);
+    /// Expects the newest answer only. These are the others' exchanges, which nobody will answer.
+    pub(super) fn forget_all_but_last(&mut self) -> Vec<u64> {
+        let older = self.expected.len().saturating_sub(1);
+        self.expected.drain(..older).map(|it| it.number).collect()
     }
 
     /// What comes next belongs to no command that is known.
@@ -147,18 +155,56 @@ impl Origin {
         }
     }
 
-    /// Whether the answer to the newest command begins here: with a number that is not the first.
+    /// Whether the answer to the newest command begins here, as its number tells.
     fn steps_in(&mut self, input: &[u8]) -> bool {
+        let Some(expected) = self.expected.front() else {
+            return false;
+        };
         let begins = match input.first_chunk::<HEADER>() {
-            Some(&[a, b, c, sequence]) => [a, b, c] != [0; 3] && sequence > 0,
+            Some(&[a, b, c, sequence]) => {
+                let fits = match expected.next {
+                    Some(next) if !self.is_packed => sequence == next,
+                    _ => sequence > 0,
+                };
+                [a, b, c] != [0; 3] && fits
+            }
             None => false,
         };
-        if !begins || self.expected.is_empty() {
+        if !begins {
             return false;
         }
         self.phase = Phase::InStep;
         self.unpacker = self.is_packed.then(Unpacker::default);
         true
+    }
+
+    /// Whether this only trails behind the answer before. Then it is known that such EOFs come.
+    fn trails(&mut self, message: Message<'_>) -> bool {
+        let number = self.trailing.take();
+        let is_eof = message.length < ok::EOF_LENGTH && message.payload.first() == Some(&ok::EOF);
+        let trails = is_eof && number == Some(message.sequence);
+        if trails {
+            self.dialect.deprecates_eof = Some(false);
+        }
+        trails
+    }
+
+    /// Reads a packet of the answer that is expected. Answers are numbered without a gap, so that
+    /// one that was taken for another's shows at once. (Within compressed streams they are not.)
+    fn read(&mut self, expected: &mut Expected, message: Message<'_>) -> Result<Step, Malformed> {
+        let next = expected.next.filter(|_| !self.is_packed);
+        let answer = expected.answer.as_mut().ok_or(Malformed)?;
+        if next.is_some_and(|next| next != message.sequence) {
+            return Err(Malformed);
+        }
+        let step = answer.take(&mut self.dialect, message)?;
+        let next = message.last.wrapping_add(1);
+        // Behind a file comes what follows the file's last number.
+        expected.next = (step != Step::File).then_some(next);
+        if step == Step::Done && self.dialect.deprecates_eof.is_none() {
+            self.trailing = Some(next);
+        }
+        Ok(step)
     }
 
     fn learn(&mut self, effect: Effect, summary: &Summary) -> bool {
@@ -289,14 +335,19 @@ impl Connection {
     }
 
     fn origin_answer(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
-        let Some(mut expected) = self.origin.expected.pop_front() else {
-            // Nobody has asked: the server ends the connection, say.
+        if self.origin.trails(message) {
             return;
+        }
+        let Some(mut expected) = self.origin.expected.pop_front() else {
+            // The server ends the connection by itself; or its answer has overtaken the command, and
+            // must not be waited for.
+            turn.ctx.count("origin_answers_unasked", 1);
+            return self.lose_origin(turn);
         };
-        let Some(answer) = &mut expected.answer else {
+        if expected.answer.is_none() {
             return self.origin_change(expected, message, turn);
-        };
-        match answer.take(&mut self.origin.dialect, message) {
+        }
+        match self.origin.read(&mut expected, message) {
             Ok(Step::More) => self.origin.expected.push_front(expected),
             Ok(Step::File) => {
                 let dialogue = self.client.dialogue.as_mut();
@@ -306,7 +357,11 @@ impl Connection {
                 self.origin.expected.push_front(expected);
             }
             Ok(Step::Done) => {
-                let summary = std::mem::take(&mut answer.summary);
+                let summary = expected
+                    .answer
+                    .take()
+                    .map(|it| it.summary)
+                    .unwrap_or_default();
                 self.origin_answered(expected, &summary, turn);
             }
             Err(_) => {

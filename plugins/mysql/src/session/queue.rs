@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::late::Made;
 use crate::command::{Kind, statement_id};
 use crate::sql::Meaning;
 use crate::statements::Key;
@@ -38,6 +39,8 @@ pub(super) struct Noted {
     pub(super) statement: Option<Key>,
     /// What statements prepared after it come after.
     pub(super) mark: Key,
+    /// The session takes part from here on: what it was made of at the origin, to be told first.
+    pub(super) joins: Option<Made>,
 }
 
 #[derive(Debug)]

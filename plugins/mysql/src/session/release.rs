@@ -54,12 +54,14 @@ impl Connection {
                 None
             }
             Item::Data(data) => self.release_data(data, turn).map(Item::Data),
-            Item::Command(noted) => {
+            Item::Command(mut noted) => {
                 // The client has gone on without sending the file that the target waits for.
                 self.end_file(turn);
                 let must_wait = self.target.busy.is_some()
                     || self.target.may_ask_file()
-                    || (self.queue.is_held || self.rollbacks.are_due(noted.number))
+                    || (self.queue.is_held
+                        || noted.joins.is_some()
+                        || self.rollbacks.are_due(noted.number))
                         && !self.target.is_idle();
                 if must_wait {
                     return Some(Item::Command(noted));
@@ -68,7 +70,7 @@ impl Connection {
                 if self.target.busy.is_some() {
                     return Some(Item::Command(noted));
                 }
-                self.restore(&noted, turn);
+                self.restore(&mut noted, turn);
                 if self.target.busy.is_some() {
                     return Some(Item::Command(noted));
                 }
@@ -81,9 +83,9 @@ impl Connection {
     }
 
     /// Tells the target what the session is made of, before the first command that it hears.
-    fn restore(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
-        if std::mem::take(&mut self.target.restores) {
-            let mut commands = self.what_to_restore(turn);
+    fn restore(&mut self, noted: &mut Noted, turn: &mut Turn<'_, '_>) {
+        if let Some(made) = noted.joins.take() {
+            let mut commands = self.what_to_restore(&made, turn);
             if !commands.is_empty() {
                 self.begin(noted, turn);
             }

@@ -37,9 +37,7 @@ pub(super) struct Target {
     begun: Option<u64>,
     /// What keeps it from taking the client's next command.
     pub(super) busy: Option<Busy>,
-    /// What the session is made of must be told before the next command.
-    pub(super) restores: bool,
-    /// Of that, what is still to be told, the next last.
+    /// Of what the session is made of, what is still to be told, the next last.
     pub(super) to_restore: Vec<Vec<u8>>,
 }
 
