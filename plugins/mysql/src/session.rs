@@ -214,7 +214,8 @@ impl Connection {
         if self.pauses {
             turn.ctx.set_timer(PAUSE);
         }
-        if self.queue.waits_for_origin || self.account.waits_for_origin() {
+        let login_waits = !self.is_over && self.login.waits_for_origin();
+        if login_waits || self.queue.waits_for_origin || self.account.waits_for_origin() {
             self.waits_for_origin(turn);
         } else {
             self.waits_since = None;
@@ -257,6 +258,7 @@ impl Connection {
             self.lose_origin(turn);
         } else {
             self.account.lose_origin(turn.ctx);
+            self.login_loses_origin(turn);
         }
     }
 
@@ -265,6 +267,11 @@ impl Connection {
         self.origin.lose();
         self.statements.lose_origin();
         self.account.lose_origin(turn.ctx);
+        self.login_loses_origin(turn);
+    }
+
+    /// A login that waits for the origin is decided now.
+    fn login_loses_origin(&mut self, turn: &mut Turn<'_, '_>) {
         let (accounts, mut out) = (&turn.plugin.accounts, Vec::new());
         let step = self.login.lose_origin(accounts, turn.ctx, &mut out);
         self.say(&out, turn);

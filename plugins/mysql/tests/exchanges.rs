@@ -274,3 +274,31 @@ fn a_target_may_be_far_behind() {
     let config = config().with("queue_total_bytes", 1 << 20);
     assert_eq!(talk.play_with(config).refusal(), Some("queue_full"));
 }
+
+#[test]
+fn an_error_of_a_long_statement_that_is_said_in_parts_has_its_label() {
+    let mut talk = Talk {
+        steps: Vec::new(),
+        client: USUAL,
+        target: USUAL,
+    };
+    talk.origin(0, &greeting(USUAL, 41))
+        .client(1, &handshake_response(USUAL));
+    talk.origin(2, &ok(0, AUTOCOMMIT));
+    let long = format!("insert into t values ('{}')", "x".repeat(3_000_000));
+    for part in message(0, &query(&long)).chunks(100_000) {
+        talk.raw(Direction::Client, part);
+    }
+    talk.origin(1, &ok(1, AUTOCOMMIT));
+    talk.greet_target(42);
+    talk.target(2, &ok(0, AUTOCOMMIT));
+    for _ in 0..5 {
+        talk.step(Step::After(std::time::Duration::from_millis(2)));
+    }
+    talk.target(1, &error(1062));
+    let outcomes = outcomes(&talk.play());
+    let failed = |it: &&(String, Option<(bool, u32)>)| it.1 == Some((false, 1062));
+    let failed: Vec<_> = outcomes.iter().filter(failed).collect();
+    assert_eq!(failed.len(), 1, "{outcomes:?}");
+    assert_eq!(failed[0].0, "insert into t values(?");
+}

@@ -116,3 +116,60 @@ fn behind_a_hole_the_next_first_packet_is_waited_for() {
     assert_eq!(played.count("rows_differ"), 0);
     assert!(compares_well(talk));
 }
+
+/// The response of a client that has no password.
+fn without_password() -> Vec<u8> {
+    let mut response = handshake_response(USUAL);
+    let proof = text(&[9; 20]);
+    let at = response
+        .windows(proof.len())
+        .position(|window| window == proof);
+    let at = at.expect("a proof");
+    response.splice(at..at + proof.len(), [0]);
+    response
+}
+
+fn begins() -> Talk {
+    Talk {
+        steps: Vec::new(),
+        client: USUAL,
+        target: USUAL,
+    }
+}
+
+#[test]
+fn a_change_of_user_hears_what_the_origin_has_said_for_it_before() {
+    let mut talk = begins();
+    talk.origin(0, &greeting(USUAL, 41)).greet_target(42);
+    talk.client(1, &without_password())
+        .origin(2, &ok(0, AUTOCOMMIT))
+        .target(2, &ok(0, AUTOCOMMIT));
+    // The target is still answering something else.
+    talk.client(0, &query("select 1"))
+        .origin_all(&rows(1, AUTOCOMMIT, USUAL));
+    talk.client(0, b"\x11other\0\0shop\0\x2d\0mysql_native_password\0");
+    talk.origin(1, &ok(0, AUTOCOMMIT));
+    talk.target_all(&rows(1, AUTOCOMMIT, USUAL));
+    talk.target(1, &ok(0, AUTOCOMMIT));
+    talk.query("select 2", &rows(1, AUTOCOMMIT, USUAL));
+    let played = talk.play_with(plugin_api::Config::new());
+    let said = commands(&played);
+    assert_eq!(said.len(), 3, "{played}");
+    assert!(said[1].starts_with(b"\x11other\0\0shop\0"), "{played}");
+    assert_eq!(said[2], query("select 2"));
+    assert_eq!(played.count("origin_answers_missed"), 0);
+}
+
+#[test]
+fn a_login_does_not_wait_for_ever_for_an_origin_that_is_silent() {
+    let mut talk = begins();
+    talk.greet_target(42);
+    talk.client(1, &without_password());
+    assert!(talk.play_with(plugin_api::Config::new()).sent().is_empty());
+    talk.step(Step::After(std::time::Duration::from_secs(3)));
+    talk.target(2, &ok(0, AUTOCOMMIT));
+    talk.client(0, &query("select 1"));
+    let played = talk.play_with(plugin_api::Config::new());
+    assert_eq!(commands(&played), [query("select 1")], "{played}");
+    assert_eq!(played.count("origin_answers_missed"), 1);
+}

@@ -11,6 +11,11 @@ use super::{Login, LoginStep, MORE, NEXT_FACTOR, OK, Packet, SWITCH, Stage, Surr
 const MAX_ROUNDS: u8 = 16;
 
 impl Login {
+    /// Whether the target waits for us, and we for the origin.
+    pub(crate) fn waits_for_origin(&self) -> bool {
+        matches!(self.stage, Stage::Response(_)) && self.captured.response.is_some()
+    }
+
     /// Begins a proof by the method that the target begins with, if that is one for us; another one
     /// otherwise, and the target will say which it wants. The method's name, and the proof.
     pub(super) fn prove(

@@ -16,6 +16,9 @@ use crate::ok::{self, Okay, Status};
 use crate::sql::Verb;
 use crate::statements::Key;
 
+/// So many packets of logins are kept until the target is ready for them.
+const EARLY_PACKETS: usize = 64;
+
 /// The origin's stream, and what it has told of the session.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
@@ -26,6 +29,9 @@ pub(super) struct Origin {
     gatherer: Gatherer,
     dialect: Dialect,
     expected: VecDeque<Expected>,
+    /// Packets of dialogues of changes of user that the target has not been told of yet, with their
+    /// exchanges.
+    early: VecDeque<(u64, Packet)>,
     /// The number of an EOF that may still come behind an answer, while it is not known whether this
     /// connection has them.
     trailing: Option<u8>,
@@ -288,7 +294,11 @@ impl Connection {
     fn origin_login(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
         let is_greeting = self.origin.phase == Phase::Greeting;
         let first = message.payload.first().copied();
-        self.tell_login(message, turn);
+        let packet = Packet {
+            sequence: message.sequence,
+            payload: message.payload.to_vec(),
+        };
+        self.tell_login(packet, turn);
         if self.origin.phase == Phase::Greeting {
             self.origin.phase = Phase::Login;
         }
@@ -316,11 +326,17 @@ impl Connection {
         }
     }
 
-    fn tell_login(&mut self, message: Message<'_>, turn: &mut Turn<'_, '_>) {
-        let packet = Packet {
-            sequence: message.sequence,
-            payload: message.payload.to_vec(),
-        };
+    /// Tells a change of user that begins now what the origin has said for it already.
+    pub(super) fn tell_early_packets(&mut self, number: u64, turn: &mut Turn<'_, '_>) {
+        let early = &mut self.origin.early;
+        let count = early.iter().take_while(|it| it.0 <= number).count();
+        let early: Vec<_> = early.drain(..count).collect();
+        for (_, packet) in early.into_iter().filter(|it| it.0 == number) {
+            self.tell_login(packet, turn);
+        }
+    }
+
+    fn tell_login(&mut self, packet: Packet, turn: &mut Turn<'_, '_>) {
         let mut out = Vec::new();
         let step = self
             .login
@@ -373,8 +389,16 @@ impl Connection {
 
     /// A message of the dialogue that a change of user is.
     fn origin_change(&mut self, expected: Expected, message: Message<'_>, turn: &mut Turn<'_, '_>) {
-        if self.is_changing() {
-            self.tell_login(message, turn);
+        let packet = Packet {
+            sequence: message.sequence,
+            payload: message.payload.to_vec(),
+        };
+        if self.is_changing() && self.login_number == Some(expected.number) {
+            self.tell_login(packet, turn);
+        } else if self.target.has_not_begun(expected.number)
+            && self.origin.early.len() < EARLY_PACKETS
+        {
+            self.origin.early.push_back((expected.number, packet));
         }
         let mut summary = Summary::default();
         match message.payload.first() {

@@ -103,7 +103,8 @@ impl Connection {
         // message, should that not have left: so it follows as an exchange of its own.
         let follows = !self.is_of_client && self.sent == 0 && self.target.file.is_none();
         if follows {
-            turn.ctx.begin_exchange("more of a long message");
+            let number = self.target.begun.unwrap_or_default();
+            turn.ctx.begin_exchange(&self.account.label(number));
         }
         self.sent += rest.bytes.len();
         if let Some(length) = rest.header {
@@ -115,7 +116,8 @@ impl Connection {
         }
         turn.ctx.send(&rest.bytes);
         if follows {
-            turn.ctx.end_exchange(Outcome::ok());
+            // It ends the oldest, which is a part that went before: the answer is the last one's.
+            turn.ctx.end_exchange(Outcome::ok().label("a part"));
         }
     }
 
@@ -278,6 +280,7 @@ impl Connection {
             payload: noted.payload,
         };
         self.change(packet, turn);
+        self.tell_early_packets(noted.number, turn);
         Released::Yes
     }
 

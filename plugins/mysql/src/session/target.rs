@@ -34,7 +34,7 @@ pub(super) struct Target {
     /// The number that the next packet of a long message has; `None` when that is left out.
     pub(super) continues: Option<u8>,
     /// The newest exchange that has begun.
-    begun: Option<u64>,
+    pub(super) begun: Option<u64>,
     /// What keeps it from taking the client's next command.
     pub(super) busy: Option<Busy>,
     /// Of what the session is made of, what is still to be told, the next last.
