@@ -447,7 +447,10 @@ impl Login {
         if let Kind::Begun = self.kind {
             let origin = self.captured.greeting.as_ref();
             response.capabilities = request::agreed(response.capabilities, origin);
-            if origin.is_none() {
+            if let Some(origin) = origin {
+                response.character_set =
+                    request::collation_at_origin(response.character_set, origin);
+            } else {
                 // Whether its statements have attributes depends on the origin too.
                 response.capabilities = response.capabilities & !Capabilities::QUERY_ATTRIBUTES;
             }

@@ -120,9 +120,14 @@ impl<'a> Execute<'a> {
     pub(crate) fn read(payload: &'a [u8], own: u16, has_attributes: Option<bool>) -> Option<Self> {
         let mut reader = Reader::new(payload);
         reader.skip(FIXED)?;
-        let count_given = payload[FLAGS] & COUNT_GIVEN != 0 && has_attributes != Some(false);
-        let has_names = has_attributes.unwrap_or(count_given);
         let own = usize::from(own);
+        let is_flagged = payload[FLAGS] & COUNT_GIVEN != 0;
+        // With parameters of its own, a statement's count is there without the flag, too.
+        let count_given = match has_attributes {
+            Some(are_agreed) => are_agreed && (is_flagged || own > 0),
+            None => is_flagged,
+        };
+        let has_names = has_attributes.unwrap_or(count_given);
         let count = match count_given {
             true => reader.lenenc().filter(|count| *count <= MAX_COUNT)? as usize,
             false => own,

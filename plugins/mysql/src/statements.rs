@@ -82,6 +82,8 @@ pub(crate) struct Statements {
     all: BTreeMap<Key, Statement>,
     by_origin: BTreeMap<u32, Key>,
     next: u64,
+    /// Statements that come before this one may be known to the origin, and not here.
+    unknown_before: u64,
     /// Those that `PREPARE name FROM` has made, and whether they write.
     by_name: BTreeMap<Vec<u8>, bool>,
     /// Numbers of the target for statements that nobody can name any more.
@@ -113,6 +115,7 @@ impl Statements {
             self.remove_nameless();
         }
         if self.all.len() >= STATEMENTS {
+            self.lack();
             return None;
         }
         let key = Key(self.next);
@@ -236,11 +239,26 @@ impl Statements {
 
     /// The origin's answers to what was asked before can't be found any more.
     pub(crate) fn lose_origin(&mut self) {
+        if self.waits_for_origin() {
+            self.lack();
+        }
         for statement in self.all.values_mut() {
             if statement.origin == Side::Asked {
                 statement.origin = Side::Unknown;
             }
         }
+    }
+
+    /// The origin may know statements that are not known here.
+    pub(crate) fn lack(&mut self) {
+        self.next += 1;
+        self.unknown_before = self.next;
+    }
+
+    /// Whether all statements that the origin knows are here, in a session that was seen from its
+    /// beginning.
+    pub(crate) fn are_all_known(&self) -> bool {
+        self.unknown_before == 0
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Statement> {
@@ -250,6 +268,9 @@ impl Statements {
 
     /// Forgets all that were prepared before `mark`: the target does so too.
     pub(crate) fn remove_before(&mut self, mark: Key) {
+        if self.unknown_before <= mark.0 {
+            self.unknown_before = 0;
+        }
         self.all = self.all.split_off(&mark);
         self.by_origin.retain(|_, key| *key >= mark);
         self.to_close.clear();
@@ -296,6 +317,23 @@ mod tests {
         statements.remove_before(mark);
         assert_eq!(statements.of_origin(1, None), None);
         assert_eq!(statements.of_origin(2, None), Some(after));
+    }
+
+    #[test]
+    fn what_was_missed_before_a_reset_is_forgotten_with_it() {
+        let mut statements = Statements::default();
+        assert!(statements.are_all_known());
+        // Nothing was under way.
+        statements.lose_origin();
+        assert!(statements.are_all_known());
+        let before = statements.mark();
+        let asked = statements.add(statement()).expect("room");
+        statements.find(asked).expect("known").origin = Side::Asked;
+        statements.lose_origin();
+        statements.remove_before(before);
+        assert!(!statements.are_all_known());
+        statements.remove_before(statements.mark());
+        assert!(statements.are_all_known());
     }
 
     #[test]

@@ -28,11 +28,12 @@ fn statements_have_the_targets_numbers() {
         of_statement(0x18, 3, b"\0\0long"),
         of_statement(0x1a, 3, &[]),
         of_statement(0x19, 3, &[]),
+        // What the client has closed, neither of them knows.
+        execute(0, true, 8),
         query("select 1"),
     ];
     assert_eq!(commands(&played), expected);
-    assert_eq!(played.count("statements_unknown"), 1);
-    assert_eq!(left_out(&played), ["execute"]);
+    assert_eq!(played.count("statements_unknown"), 0);
     let all = outcomes(&played);
     assert_eq!(
         (all[3].0.as_str(), all[5].0.as_str()),
@@ -40,10 +41,11 @@ fn statements_have_the_targets_numbers() {
     );
     assert_eq!(all[0].0, "prepare: select a from t where a=?");
     assert_eq!(all[1].0, "select a from t where a=?");
-    assert!(
-        all.iter().all(|(_, outcome)| *outcome == Some((true, 0))),
-        "{all:?}"
-    );
+    for (number, (label, outcome)) in all.iter().enumerate() {
+        // An error that the origin has, too, counts as good.
+        let status = if number == 6 { 1243 } else { 0 };
+        assert_eq!(*outcome, Some((true, status)), "{label}");
+    }
     for chunk in [1, 3, 11] {
         assert_eq!(talk.play_cut(chunk).sent(), played.sent());
     }
@@ -166,11 +168,12 @@ fn a_reset_connection_forgets_its_statements() {
     talk.client(0, &of_statement(0x17, 1, &[0, 1, 0, 0, 0]))
         .both(&rows(1, AUTOCOMMIT, USUAL));
     let played = talk.play();
-    assert_eq!(commands(&played).len(), 4);
+    let execution_of = |id| of_statement(0x17, id, &[0, 1, 0, 0, 0]);
     assert_eq!(
-        commands(&played)[3],
-        of_statement(0x17, 1, &[0, 1, 0, 0, 0])
+        commands(&played)[2..4],
+        [execution_of(0), b"\x16select 2".to_vec()]
     );
+    assert_eq!(commands(&played)[4..], [execution_of(1)]);
 }
 
 #[test]
@@ -283,6 +286,8 @@ fn another_user_logs_in_on_the_same_connection() {
     talk.origin(1, b"\xfemysql_native_password\0abcdefghijklmnopqrst\0");
     talk.client(2, b"bbbbbbbbbbbbbbbbbbbb");
     talk.origin(3, &ok(0, AUTOCOMMIT));
+    // Some drivers close now what both servers have forgotten.
+    talk.client(0, &of_statement(0x19, 1, &[]));
     talk.client(0, &query("select 2"))
         .origin_all(&rows(1, AUTOCOMMIT, USUAL));
     let before = commands(&talk.play());
@@ -291,8 +296,9 @@ fn another_user_logs_in_on_the_same_connection() {
     talk.target(1, &ok(0, AUTOCOMMIT))
         .target_all(&rows(1, AUTOCOMMIT, USUAL));
     let played = talk.play();
-    assert_eq!(commands(&played)[2], query("select 2"));
+    let behind = [of_statement(0x19, 0, &[]), query("select 2")];
+    assert_eq!(commands(&played)[2..], behind);
     let all = outcomes(&played);
     assert_eq!(all[1], ("change user".to_owned(), Some((true, 0))));
-    assert_eq!(all[2].1, Some((true, 0)));
+    assert_eq!(all[3].1, Some((true, 0)));
 }

@@ -1,7 +1,7 @@
 //! How programs are started on a host of the lab.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub struct Command {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     user: Option<String>,
+    input: Option<String>,
     timeout: Duration,
 }
 
@@ -37,6 +38,7 @@ impl Command {
             args: Vec::new(),
             envs: Vec::new(),
             user: None,
+            input: None,
             timeout: DEFAULT_TIMEOUT,
         }
     }
@@ -64,6 +66,12 @@ impl Command {
     /// privilege at all, nor a way to gain one.
     pub fn as_user(mut self, user: &str) -> Self {
         self.user = Some(user.to_owned());
+        self
+    }
+
+    /// Gives the program this text as its standard input; without it, there is none.
+    pub fn input(mut self, text: &str) -> Self {
+        self.input = Some(text.to_owned());
         self
     }
 
@@ -104,6 +112,15 @@ impl Command {
             File::create(&path).map_err(|cause| LabError::io("create", path.display(), cause))
         };
         let (stdout, stderr) = (open("out")?, open("err")?);
+        let stdin = match &self.input {
+            Some(text) => {
+                let path = log.with_extension("in");
+                let written = fs::write(&path, text).and_then(|()| File::open(&path));
+                let file = written.map_err(|cause| LabError::io("write", path.display(), cause))?;
+                Stdio::from(file)
+            }
+            None => Stdio::null(),
+        };
         let text = format!("{} {}", self.program, self.args.join(" "));
         let become_user = match &self.user {
             Some(user) => become_user(user)?,
@@ -124,7 +141,7 @@ impl Command {
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
             .env("PATH", search_path())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr)
             .spawn()

@@ -19,7 +19,9 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod drivers;
 mod error;
+mod fetched;
 mod host;
 mod init;
 mod lab;
@@ -42,6 +44,7 @@ mod workspace;
 mod wrk;
 
 pub use command::Command;
+pub use drivers::Drivers;
 pub use error::LabError;
 pub use host::Host;
 pub use lab::{Lab, LabOptions};

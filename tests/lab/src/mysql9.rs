@@ -2,15 +2,12 @@
 //! own apt and signatures, unpacked beside everything and run with their own C library. Nothing is
 //! installed.
 
-use std::env;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use nix::fcntl::{Flock, FlockArg};
-
-use crate::{Host, LabError, Result, may_skip};
+use crate::fetched::{find_or_fetch, for_test, run};
+use crate::{Host, LabError, Result};
 
 /// The Debian suite that has MySQL 9.
 const SUITE: &str = "sid";
@@ -48,15 +45,7 @@ pub(crate) struct Mysql9 {
 /// # Panics
 /// When it can't be had and `CI` is set.
 pub fn has_mysql9_for_test() -> bool {
-    match Mysql9::find_or_fetch() {
-        Ok(_) => true,
-        Err(reason) if may_skip() => {
-            // Not `eprintln!`: the test harness would keep it to itself.
-            let _ = writeln!(io::stderr(), "NOT RUN, needs MySQL 9: {reason}");
-            false
-        }
-        Err(reason) => panic!("{reason}"),
-    }
+    for_test("MySQL 9", Mysql9::find_or_fetch()).is_some()
 }
 
 impl Mysql9 {
@@ -65,22 +54,7 @@ impl Mysql9 {
     /// # Errors
     /// [`LabError::Missing`] with the reason where apt does not have it.
     pub(crate) fn find_or_fetch() -> Result<Self> {
-        let home = home();
-        if let Some(found) = Self::at(&home.join("root")) {
-            return Ok(found);
-        }
-        fs::create_dir_all(&home).map_err(|cause| LabError::io("make", home.display(), cause))?;
-        // One of all tests that run now fetches it; the others wait.
-        let lock = home.join("lock");
-        let file =
-            File::create(&lock).map_err(|cause| LabError::io("make", lock.display(), cause))?;
-        let _lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| LabError::io("lock", lock.display(), errno.into()))?;
-        if let Some(found) = Self::at(&home.join("root")) {
-            return Ok(found);
-        }
-        fetch(&home).map_err(|reason| missing(&reason))?;
-        Self::at(&home.join("root")).ok_or_else(|| missing("its packages have no mysqld"))
+        find_or_fetch("mysql-9", Self::at, fetch, missing)
     }
 
     fn at(root: &Path) -> Option<Self> {
@@ -122,15 +96,6 @@ impl Mysql9 {
     }
 }
 
-/// The directory that keeps it from one run to the next.
-fn home() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        PathBuf::from,
-    );
-    target.join("lab").join("mysql-9")
-}
-
 fn missing(reason: &str) -> LabError {
     LabError::Missing {
         programs: format!("MySQL 9 ({reason})"),
@@ -140,25 +105,20 @@ fn missing(reason: &str) -> LabError {
     }
 }
 
-/// Fetches and unpacks the packages; `root` is there afterwards, whole.
-fn fetch(home: &Path) -> Result<(), String> {
-    let work = home.join("work");
-    // What an earlier try has left.
-    let _ = fs::remove_dir_all(&work);
+/// Fetches and unpacks the packages; nothing else stays in the directory.
+fn fetch(root: &Path) -> Result<(), String> {
+    let work = root.join("apt");
     let apt = Apt::prepare(&work)?;
     apt.run("apt-get", &["-qq", "update"])?;
     let wanted = [&["-s", "--no-install-recommends", "install"][..], &PACKAGES].concat();
     let names = to_unpack(&apt.run("apt-get", &wanted)?);
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     apt.run("apt-get", &[&["-qq", "download"][..], &names].concat())?;
-    let root = work.join("root");
     for package in files_below(&work.join("packages"), 1) {
         let (package, root) = (package.display().to_string(), root.display().to_string());
         apt.run("dpkg", &["-x", &package, &root])?;
     }
-    fs::rename(&root, home.join("root")).map_err(|cause| cause.to_string())?;
-    let _ = fs::remove_dir_all(&work);
-    Ok(())
+    fs::remove_dir_all(&work).map_err(|cause| cause.to_string())
 }
 
 /// An apt with nothing but the suite of MySQL 9, which takes nothing for installed.
@@ -212,21 +172,12 @@ impl Apt {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(program)
+        let mut command = Command::new(program);
+        run(command
             .args(arguments)
             .env("APT_CONFIG", &self.configuration)
             .env("LC_ALL", "C")
-            .current_dir(&self.packages)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|cause| format!("{program}: {cause}"))?;
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(format!(
-                "{program}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            )),
-        }
+            .current_dir(&self.packages))
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Greeting {
     pub(crate) connection_id: u32,
     pub(crate) capabilities: Capabilities,
     pub(crate) is_mariadb: bool,
+    /// The server's own collation, by number; 0 where a byte is too small for it.
+    pub(crate) collation: u8,
     /// What the method challenges with; may have a NUL behind it.
     pub(crate) nonce: Vec<u8>,
     /// The method that it begins with; empty where it does not name methods.
@@ -31,8 +33,9 @@ impl Greeting {
         let mut nonce = reader.bytes(8)?.to_vec();
         reader.skip(1)?;
         let lower = reader.u16()?;
-        // The default collation and the status.
-        reader.skip(3);
+        let collation = reader.u8().unwrap_or(0);
+        // The status.
+        reader.skip(2);
         let upper = reader.u16().unwrap_or(0);
         let nonce_bytes = usize::from(reader.u8().unwrap_or(0));
         reader.skip(6);
@@ -63,6 +66,7 @@ impl Greeting {
             connection_id,
             capabilities,
             is_mariadb: is_mariadb(version) || !standard.has(Capabilities::LONG_PASSWORD),
+            collation,
             nonce,
             method,
         })

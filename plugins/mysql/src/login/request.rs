@@ -90,13 +90,30 @@ pub(super) fn response(client: &Response, database: &[u8], target: &Greeting) ->
 pub(super) fn collation(of_client: u16, target_is_mariadb: bool) -> u16 {
     /// `utf8mb3_general_ci`.
     const UTF8MB3: u16 = 33;
-    match of_client {
+    match (knows(target_is_mariadb, of_client), of_client) {
+        (true, known) => known,
+        (false, 2048..=2303) => UTF8MB3,
+        (false, _) => UTF8MB4,
+    }
+}
+
+/// The collation that the origin has begun the session with.
+pub(super) fn collation_at_origin(of_client: u16, origin: &Greeting) -> u16 {
+    match u16::from(origin.collation) {
+        0 => of_client,
+        _ if knows(origin.is_mariadb, of_client) => of_client,
+        own => own,
+    }
+}
+
+/// Whether a server of this kind may know a collation.
+fn knows(is_mariadb: bool, collation: u16) -> bool {
+    match collation {
         // MySQL's utf8mb4_*_0900_*.
-        255..=323 if target_is_mariadb => UTF8MB4,
+        255..=323 => !is_mariadb,
         // MariaDB's utf8mb3_uca1400_* and utf8mb4_uca1400_*.
-        2048..=2303 if !target_is_mariadb => UTF8MB3,
-        2304..=2559 if !target_is_mariadb => UTF8MB4,
-        known => known,
+        2048..=2559 => is_mariadb,
+        _ => true,
     }
 }
 
@@ -180,5 +197,19 @@ mod tests {
         assert_eq!(collation(2304, false), 45);
         assert_eq!(collation(2304, true), 2304);
         assert_eq!(collation(8, true), 8);
+    }
+
+    #[test]
+    fn a_collation_that_the_origin_does_not_know_is_its_own() {
+        let origin = |is_mariadb, collation| Greeting {
+            is_mariadb,
+            collation,
+            ..Greeting::default()
+        };
+        assert_eq!(collation_at_origin(255, &origin(true, 8)), 8);
+        assert_eq!(collation_at_origin(255, &origin(true, 0)), 255);
+        assert_eq!(collation_at_origin(255, &origin(false, 8)), 255);
+        assert_eq!(collation_at_origin(2304, &origin(false, 255)), 255);
+        assert_eq!(collation_at_origin(33, &origin(true, 8)), 33);
     }
 }

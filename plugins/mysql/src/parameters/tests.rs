@@ -74,6 +74,25 @@ fn attributes_are_left_out_for_a_target_without_them() {
 }
 
 #[test]
+fn the_number_of_parameters_is_given_without_the_flag_too() {
+    let rest: &[&[u8]] = &[&[1, 0, 1, 3, 0, 0], &7_u32.to_le_bytes()];
+    let payload = execute(0, rest);
+    let read = Execute::read(&payload, 1, Some(true)).expect("an execution");
+    assert_eq!(read.types(), Some(&[LONG][..]));
+    let bare: &[&[u8]] = &[&[0, 1, 3, 0], &7_u32.to_le_bytes()];
+    assert_eq!(read.retell(retelling(None)), Some(retold(0, bare)));
+    let named = Retelling {
+        with_names: true,
+        ..retelling(None)
+    };
+    assert_eq!(read.retell(named), Some(retold(0, rest)));
+    // Without parameters, nothing follows.
+    let read = execute(0, &[]);
+    let read = Execute::read(&read, 0, Some(true)).expect("an execution");
+    assert_eq!(read.retell(named), Some(retold(0, &[])));
+}
+
+#[test]
 fn the_text_behind_attributes_is_found() {
     assert_eq!(text_after_attributes(b"\x03\x00\x01select 1"), Some(3));
     let payload = b"\x03\x02\x01\x02\x01\xfd\x00\x01k\x06\x00\x01n\x03valselect 1";

@@ -422,6 +422,7 @@ impl Connection {
         // What is missing may have changed it.
         self.origin.status = None;
         self.statements.lose_origin();
+        self.statements.lack();
         self.account.lose_origin(turn.ctx);
     }
 

@@ -97,7 +97,7 @@ impl Connection {
         let known = noted.statement;
         let known = known.and_then(|key| Some((key, self.statements.find(key)?)));
         let Some((key, statement)) = known else {
-            self.leave_out(&noted, "statements_unknown", turn);
+            self.say_of_none(&noted, turn);
             return Released::Yes;
         };
         if matches!(noted.kind, Kind::Execute | Kind::BulkExecute) {
@@ -129,6 +129,20 @@ impl Connection {
             }
         }
         Released::Yes
+    }
+
+    /// A command about a statement that is not known here. Where the origin does not know it
+    /// either, since it was closed or another user has logged in, the target is to hear of one that
+    /// it does not know.
+    fn say_of_none(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        if self.recalls || !self.statements.are_all_known() {
+            return self.leave_out(noted, "statements_unknown", turn);
+        }
+        let none = Prepared {
+            id: NO_STATEMENT,
+            parameters: 0,
+        };
+        self.ask_of_statement(none, noted, turn);
     }
 
     /// Says a command about another number.
@@ -257,6 +271,9 @@ impl Connection {
         self.ask_of_statement(prepared, noted, turn);
     }
 }
+
+/// Servers count statements from 1.
+const NO_STATEMENT: u32 = 0;
 
 /// No attributes, of one set.
 pub(super) const NO_ATTRIBUTES: [u8; 2] = [0, 1];
