@@ -218,22 +218,10 @@ fn assert_none(report: &Report, names: &[&str]) {
 }
 
 #[test]
-fn from_mariadb_to_mysql_9_in_the_clients_names() {
-    if let Some(report) = replayed(
-        Mode::Target,
-        Form::Native,
-        [MariaDb, Mysql9],
-        [NATIVE, CACHING],
-    ) {
-        assert_none(&report, &LOSSES);
-    }
-}
-
-#[test]
 fn from_mariadb_to_mariadb() {
     if let Some(report) = replayed(
         Mode::Socket,
-        Form::Wasm,
+        Form::Native,
         [MariaDb, MariaDb],
         [NATIVE, ED25519],
     ) {
@@ -252,17 +240,5 @@ fn from_mysql_9_to_mysql_9_in_the_clients_names() {
     ) {
         assert_none(&report, &LOSSES);
         assert_none(&report, &DIFFERENCES);
-    }
-}
-
-#[test]
-fn from_mysql_9_to_mariadb() {
-    if let Some(report) = replayed(
-        Mode::Socket,
-        Form::Native,
-        [Mysql9, MariaDb],
-        [CACHING, ED25519],
-    ) {
-        assert_none(&report, &LOSSES);
     }
 }
