@@ -239,7 +239,7 @@ impl Statements {
 
     /// The origin's answers to what was asked before can't be found any more.
     pub(crate) fn lose_origin(&mut self) {
-        if self.waits_for_origin() {
+        if self.waits_for_origin(Key(self.next)) {
             self.lack();
         }
         for statement in self.all.values_mut() {
