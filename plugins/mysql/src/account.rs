@@ -144,6 +144,16 @@ impl Account {
         self.settle(ctx);
     }
 
+    /// Whether the origin's answer was an error; `None` while that is still to come. What can't be
+    /// known was none.
+    pub(crate) fn has_failed_at_origin(&mut self, number: u64) -> Option<bool> {
+        match self.find(number)?.origin {
+            Half::Open => None,
+            Half::Unknown => Some(false),
+            Half::Answered(result) => Some(result.error.is_some()),
+        }
+    }
+
     /// The target has answered.
     pub(crate) fn target(&mut self, number: u64, summary: &Summary, ctx: &mut Context<'_>) {
         if let Some(exchange) = self.find(number) {

@@ -16,11 +16,13 @@ mod proving;
 mod refusing;
 mod request;
 mod response;
+mod told;
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use plugin_api::{Context, Level};
+use zeroize::Zeroize;
 
 use crate::accounts::{Account, Accounts, Proof};
 use crate::auth::{Credential, Dialogue, Method, NONCE_BYTES, Random, Refusal};
@@ -48,6 +50,13 @@ const NEXT_FACTOR: u8 = 0x02;
 pub(crate) struct Packet {
     pub(crate) sequence: u8,
     pub(crate) payload: Vec<u8>,
+}
+
+/// It may be a password.
+impl Drop for Packet {
+    fn drop(&mut self) {
+        self.payload.zeroize();
+    }
 }
 
 /// Without the payload, which may be a password.
@@ -216,23 +225,6 @@ impl Login {
         }
     }
 
-    /// What client and origin have agreed upon, as soon as both have spoken (for a login that began
-    /// with the connection: what each of them said, joined with `&`, where the origin's greeting was
-    /// seen, else what the client said).
-    pub(crate) fn client_capabilities(&self) -> Option<Capabilities> {
-        let Kind::Begun = self.kind else {
-            return self.result.client;
-        };
-        let response = self.captured.response.as_ref()?;
-        let origin = self.captured.greeting.as_ref();
-        Some(request::agreed(response.capabilities, origin))
-    }
-
-    /// Whether the origin has refused the captured client.
-    pub(crate) fn is_denied_at_origin(&self) -> bool {
-        self.captured.verdict == Some(Verdict::Denied)
-    }
-
     /// A packet of the captured client that belongs to its login (its sequence number is not 0, but
     /// for `COM_CHANGE_USER` itself).
     pub(crate) fn on_client(
@@ -243,6 +235,9 @@ impl Login {
         out: &mut Vec<Packet>,
     ) -> LoginStep {
         let payload = packet.payload.as_slice();
+        if self.captured.response.is_some() && matches!(self.stage, Stage::Over) {
+            return LoginStep::Continue;
+        }
         if self.captured.response.is_some() {
             self.captured.proved(payload);
             return self.respond(accounts, ctx, out);

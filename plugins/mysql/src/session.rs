@@ -20,6 +20,7 @@ mod target;
 use std::time::Duration;
 
 use plugin_api::{Context, Direction, Session, SessionInfo};
+use zeroize::Zeroizing;
 
 use self::client::Client;
 use self::late::{Joining, LateLogin};
@@ -30,6 +31,7 @@ use self::rollback::Rollbacks;
 use self::target::Target;
 use crate::Mysql;
 use crate::account::Account;
+use crate::frame::HEADER;
 use crate::login::{Known, LoggedIn, Login, LoginStep, Packet};
 use crate::statements::{Key, Statements};
 
@@ -61,6 +63,8 @@ pub struct Connection {
     rollbacks: Rollbacks,
     /// Statements that are not known here may have been prepared before the session began.
     recalls: bool,
+    /// The connection was there before the session.
+    is_late: bool,
     statements: Statements,
     /// The statement that the client has prepared last.
     last_prepared: Option<Key>,
@@ -107,6 +111,7 @@ impl Connection {
             joining: Joining::Joined,
             rollbacks: Rollbacks::default(),
             recalls: !info.start_seen,
+            is_late: !info.start_seen,
             statements: Statements::default(),
             last_prepared: None,
             account: Account::default(),
@@ -158,7 +163,8 @@ impl Connection {
 
     /// Sends what a login says.
     fn say(&mut self, packets: &[Packet], turn: &mut Turn<'_, '_>) {
-        let mut out = Vec::new();
+        let bytes = packets.iter().map(|it| HEADER + it.payload.len()).sum();
+        let mut out = Zeroizing::new(Vec::with_capacity(bytes));
         for packet in packets {
             crate::frame::put_message(&mut out, packet.sequence, &packet.payload);
         }
@@ -258,6 +264,7 @@ impl Connection {
             self.lose_origin(turn);
         } else {
             self.account.lose_origin(turn.ctx);
+            self.change_was_denied(false, turn);
             self.login_loses_origin(turn);
         }
     }
@@ -267,6 +274,7 @@ impl Connection {
         self.origin.lose();
         self.statements.lose_origin();
         self.account.lose_origin(turn.ctx);
+        self.change_was_denied(false, turn);
         self.login_loses_origin(turn);
     }
 

@@ -92,6 +92,15 @@ impl Captured {
         self.is_origin_lost = true;
     }
 
+    /// Nothing will be proved with it any more.
+    pub(crate) fn wipe(&mut self) {
+        self.proofs.clear();
+        self.nonces.clear();
+        if let Some(response) = &mut self.response {
+            response.proof = Secret::default();
+        }
+    }
+
     /// What the captured user logs in with at the target, from what the configuration has.
     pub(crate) fn evidence(&self, configured: Option<&Proof>) -> Evidence {
         if let Some(Proof::Password(password)) = configured {
@@ -132,9 +141,13 @@ mod tests {
 
     const NONCE: [u8; 20] = *b"abcdefghijklmnopqrst";
 
-    fn hashes() -> Proof {
+    fn stored() -> Vec<StoredHash> {
         let text = "*81F5E21E35407D884A6CD4A731AEBFB6AF209E1B";
-        Proof::Hashes(vec![StoredHash::parse(text).expect("the hash of `root`")])
+        vec![StoredHash::parse(text).expect("the hash of `root`")]
+    }
+
+    fn hashes() -> Proof {
+        Proof::Hashes(stored())
     }
 
     #[test]
@@ -169,6 +182,21 @@ mod tests {
         assert_eq!(captured.evidence(None), Evidence::Enough(empty));
         captured.proved(&[7; 20]);
         assert_eq!(captured.evidence(Some(&hashes())), Evidence::Missing);
+    }
+
+    #[test]
+    fn what_is_wiped_proves_nothing() {
+        let mut captured = Captured::default();
+        captured.challenged(&NONCE);
+        let proof = native::answer(&Secret::from("root"), &NONCE);
+        captured.responded(Response {
+            proof: Secret::new(proof),
+            ..Response::default()
+        });
+        assert!(captured.recover(&stored()).is_some());
+        captured.wipe();
+        assert_eq!(captured.recover(&stored()), None);
+        assert!(captured.response.expect("kept").proof.is_empty());
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Login {
             .challenges
             .origin
             .clone_from(&self.captured.nonces);
+        self.captured.wipe();
         LoginStep::Done(Box::new(self.result.clone()))
     }
 }

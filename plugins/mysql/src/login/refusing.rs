@@ -10,6 +10,7 @@ use super::{Kind, Login, LoginStep, Stage, Surroundings};
 impl Login {
     pub(super) fn denied(&mut self, code: u16, ctx: &mut impl Surroundings) -> LoginStep {
         self.stage = Stage::Over;
+        self.captured.wipe();
         if !self.is_denied_at_origin() {
             let whom = match self.result.user.as_slice() {
                 [] => "a connection".to_owned(),

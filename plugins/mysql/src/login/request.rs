@@ -44,7 +44,7 @@ const NEVER: Capabilities = Capabilities(
 );
 
 /// What our own dialogue needs, whatever the client could do.
-const OURS: Capabilities = Capabilities(
+pub(super) const OURS: Capabilities = Capabilities(
     Capabilities::SECURE_CONNECTION.0
         | Capabilities::PLUGIN_AUTH.0
         | Capabilities::PLUGIN_AUTH_LENENC_DATA.0,

@@ -127,7 +127,8 @@ impl Response {
     /// Writes a handshake response; which of its parts are in it follows from its capabilities.
     pub(crate) fn write(&self) -> Vec<u8> {
         let [lower @ .., e0, e1, e2, e3] = self.capabilities.0.to_le_bytes();
-        let mut out = lower.to_vec();
+        let mut out = self.room();
+        out.extend_from_slice(&lower);
         out.extend_from_slice(&self.max_packet_bytes.to_le_bytes());
         out.push(self.character_set.to_le_bytes()[0]);
         out.extend_from_slice(&[0; 19]);
@@ -145,7 +146,8 @@ impl Response {
 
     /// Writes `COM_CHANGE_USER` for a connection with its capabilities.
     pub(crate) fn write_change_user(&self) -> Vec<u8> {
-        let mut out = vec![COM_CHANGE_USER];
+        let mut out = self.room();
+        out.push(COM_CHANGE_USER);
         out.extend_from_slice(&self.user);
         out.push(0);
         let lengths = self.capabilities & !Capabilities::PLUGIN_AUTH_LENENC_DATA;
@@ -155,6 +157,15 @@ impl Response {
         out.extend_from_slice(&self.character_set.to_le_bytes());
         self.write_tail(&mut out);
         out
+    }
+
+    /// Where it is written: a vector that grew would leave a proof behind where it was.
+    fn room(&self) -> Vec<u8> {
+        /// More than what is not of variable length.
+        const REST: usize = 128;
+        let proof = self.proof.reveal().len();
+        let names = self.user.len() + self.database.len() + self.method.len();
+        Vec::with_capacity(REST + proof + names + self.attributes.len())
     }
 
     fn write_proof(&self, capabilities: Capabilities, out: &mut Vec<u8>) {

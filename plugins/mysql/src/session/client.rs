@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::dialogue::Dialogue;
 use super::late::{Framing, Joining};
 use super::queue::{Data, Item, Noted, Rest};
@@ -48,7 +50,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 enum Phase {
     /// Its packets are numbered from 1; the first command has number 0 again.
-    Login(Vec<u8>),
+    Login(Zeroizing<Vec<u8>>),
     /// Behind a hole or a late beginning: the next message may begin anywhere.
     Search,
     Commands,
@@ -56,7 +58,7 @@ enum Phase {
 
 impl Default for Phase {
     fn default() -> Self {
-        Self::Login(Vec::new())
+        Self::Login(Zeroizing::default())
     }
 }
 
@@ -112,6 +114,18 @@ fn is_encrypted(bytes: &[u8]) -> bool {
     matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
 }
 
+/// Adds bytes of a login. Where there is no room a larger vector takes the place of the one before,
+/// which is wiped: there may be a password in it.
+fn gather(gathered: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    let length = gathered.len() + bytes.len();
+    if gathered.capacity() < length {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * length));
+        larger.extend_from_slice(gathered);
+        *gathered = larger;
+    }
+    gathered.extend_from_slice(bytes);
+}
+
 /// Whether the streams behind a login are compressed.
 pub(super) fn is_packed(capabilities: Capabilities) -> bool {
     capabilities.has(Capabilities::COMPRESS) || capabilities.has(Capabilities::ZSTD)
@@ -121,7 +135,7 @@ impl Connection {
     pub(super) fn client_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_, '_>) {
         let rest = match &mut self.client.phase {
             Phase::Login(gathered) => {
-                gathered.extend_from_slice(bytes);
+                gather(gathered, bytes);
                 self.login_packets(turn)
             }
             Phase::Search => self.search(bytes, turn).then(|| bytes.to_vec()),
@@ -144,8 +158,12 @@ impl Connection {
             if sequence == 0 {
                 if let Some(capabilities) = self.login.client_capabilities() {
                     self.client.agree(capabilities);
+                    if !self.login.has_seen_origin() {
+                        // Clients say that their queries may have attributes, whatever the origin.
+                        self.client.has_attributes = None;
+                    }
                 }
-                return Some(gathered);
+                return Some(std::mem::take(&mut *gathered));
             }
             let length = u32::from_le_bytes([a, b, c, 0]) as usize;
             if length > LOGIN_BYTES {
@@ -155,9 +173,8 @@ impl Connection {
             if gathered.len() < HEADER + length {
                 break;
             }
-            let behind = gathered.split_off(HEADER + length);
-            let payload = gathered.split_off(HEADER);
-            gathered = behind;
+            let payload = gathered[HEADER..][..length].to_vec();
+            gathered = Zeroizing::new(gathered.split_off(HEADER + length));
             self.login_packet(Packet { sequence, payload }, turn);
             if self.is_over {
                 return None;
@@ -309,7 +326,7 @@ impl Connection {
         self.enqueue(Item::Data(data), turn);
     }
 
-    fn is_watching(&self) -> bool {
+    pub(super) fn is_watching(&self) -> bool {
         !matches!(self.joining, Joining::Joined)
     }
 
@@ -353,7 +370,8 @@ impl Connection {
         self.client.dialogue = Some(Dialogue::new(kind, number, may_ask_file));
         if has_answer {
             let answer = kind.shape().map(Answer::new);
-            self.origin.expect(number, answer, &noted);
+            let changes = self.login.changed_by(&noted.payload);
+            self.origin.expect(number, answer, &noted, changes);
             if !self.origin.is_in_step() {
                 // Older answers can't be told from this one's.
                 for older in self.origin.forget_all_but_last() {
@@ -400,7 +418,7 @@ impl Connection {
         }
         let known = self.client.has_attributes;
         if known.unwrap_or_else(|| looks_like_attributes(payload)) {
-            text_after_attributes(payload).unwrap_or(payload.len())
+            text_after_attributes(payload).unwrap_or(1)
         } else {
             1
         }

@@ -120,7 +120,10 @@ impl Connection {
         match &mut self.joining {
             Joining::Joined => return true,
             Joining::Ready => {}
+            // What may be open ends, and something new begins.
             Joining::Watching(_) if noted.meaning.verb == Verb::Begin => {}
+            Joining::Watching(_)
+                if matches!(noted.kind, Kind::ChangeUser | Kind::ResetConnection) => {}
             Joining::Watching(seen) if *seen >= BLIND_COMMANDS => {
                 turn.ctx.count("joined_blindly", 1);
             }
@@ -131,7 +134,8 @@ impl Connection {
             }
         }
         self.joining = Joining::Joined;
-        noted.joins = Some(Made {
+        // Another user has a state of their own.
+        noted.joins = (noted.kind != Kind::ChangeUser).then(|| Made {
             schema: self.origin.schema.clone(),
             names: self.origin.names.clone(),
             is_autocommit: self.origin.status.map(|status| status.is_autocommit()),
@@ -174,13 +178,13 @@ impl Connection {
                     self.statements.closed_unheard(key);
                 }
             }
-            Kind::ResetConnection | Kind::ChangeUser => self.statements.remove_before(noted.mark),
             _ => {}
         }
     }
 
     /// The origin has answered a command before the session takes part.
     pub(super) fn watch(&mut self, summary: &Summary) {
+        let is_watching = self.is_watching();
         if let Joining::Watching(seen) = &mut self.joining {
             *seen = 0;
             if summary
@@ -191,10 +195,10 @@ impl Connection {
             }
         }
         if let Some(schema) = &summary.column_schema
-            && self.origin.schema.is_none()
+            && is_watching
             && !OF_SERVER.contains(&schema.as_slice())
         {
-            self.origin.schema = Some(schema.clone());
+            self.origin.guess.get_or_insert_with(|| schema.clone());
         }
     }
 
@@ -224,12 +228,24 @@ impl Connection {
             commands.push(query(&[b"SET NAMES ", names].concat()));
         }
         let told = self.logged_in.as_ref().map_or(&[][..], |it| &it.database);
-        match &made.schema {
-            Some(schema) if schema != told => {
-                let name = turn.plugin.accounts.database(schema);
-                commands.push([&[code::INIT_DB], name].concat());
+        let is_unknown = told.is_empty() && turn.plugin.accounts.late_database().is_empty();
+        let guess = self.origin.guess.as_ref().filter(|_| is_unknown);
+        let use_database = |schema| {
+            let name = turn.plugin.accounts.database(schema);
+            [&[code::INIT_DB], name].concat()
+        };
+        match (&made.schema, guess) {
+            // There is no command that leaves a database.
+            (Some(schema), _) if schema.is_empty() => {}
+            // Where the target has heard commands, they may have led it elsewhere.
+            (Some(schema), _) if schema != told || self.target.has_begun() => {
+                commands.push(use_database(schema));
             }
-            None if told.is_empty() && turn.plugin.accounts.late_database().is_empty() => {
+            (None, Some(guess)) if self.is_late => {
+                turn.ctx.count("database_guessed", 1);
+                commands.push(use_database(guess));
+            }
+            (None, _) if is_unknown => {
                 turn.ctx.count("database_unknown", 1);
             }
             _ => {}

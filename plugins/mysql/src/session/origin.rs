@@ -11,7 +11,7 @@ use crate::capability::Capabilities;
 use crate::command::Kind;
 use crate::compression::Unpacker;
 use crate::frame::{FULL, Gatherer, HEADER, Message, Splitter};
-use crate::login::Packet;
+use crate::login::{Known, Packet};
 use crate::ok::{self, Okay, Status};
 use crate::sql::Verb;
 use crate::statements::Key;
@@ -38,6 +38,10 @@ pub(super) struct Origin {
     pub(super) status: Option<Status>,
     /// The session's database, once it is known otherwise than from the login.
     pub(super) schema: Option<Vec<u8>>,
+    /// The database that columns were of, where that is all that tells.
+    pub(super) guess: Option<Vec<u8>>,
+    /// Who the client has become since the login.
+    pub(super) changed: Option<Known>,
     /// Its character set, by name.
     pub(super) names: Option<Vec<u8>>,
 }
@@ -72,6 +76,10 @@ enum Effect {
     Nothing,
     Schema(Vec<u8>),
     Names(Vec<u8>),
+    /// The session's state is that of a new one, but for the database.
+    Reset,
+    /// The session is another user's.
+    User(Known),
 }
 
 impl Origin {
@@ -97,8 +105,17 @@ impl Origin {
     }
 
     /// A command was sent that the origin will answer.
-    pub(super) fn expect(&mut self, number: u64, answer: Option<Answer>, noted: &Noted) {
+    /// `changes` tells to whom the session will belong.
+    pub(super) fn expect(
+        &mut self,
+        number: u64,
+        answer: Option<Answer>,
+        noted: &Noted,
+        changes: Option<Known>,
+    ) {
         let effect = match (noted.kind, &noted.meaning.verb) {
+            (Kind::ChangeUser, _) => changes.map_or(Effect::Reset, Effect::User),
+            (Kind::ResetConnection, _) => Effect::Reset,
             (Kind::InitDb, _) => Effect::Schema(noted.payload[1..].to_vec()),
             (_, Verb::Use(name)) => Effect::Schema(name.clone()),
             (_, Verb::Names(name)) => Effect::Names(name.clone()),
@@ -213,17 +230,26 @@ impl Origin {
         Ok(step)
     }
 
+    /// What an answer tells of the session; true if another session would have to know.
     fn learn(&mut self, effect: Effect, summary: &Summary) -> bool {
         if summary.status.is_some() {
             self.status = summary.status;
         }
         let (mut schema, mut names) = (summary.schema.clone(), summary.character_set.clone());
+        let mut is_another = false;
         match effect {
             Effect::Schema(name) if summary.error.is_none() => schema = schema.or(Some(name)),
             Effect::Names(name) if summary.error.is_none() => names = names.or(Some(name)),
+            Effect::Reset if summary.error.is_none() => self.names = None,
+            Effect::User(known) if summary.error.is_none() => {
+                (self.names, self.guess) = (None, None);
+                schema = schema.or(Some(known.database.clone()));
+                self.changed = Some(known);
+                is_another = true;
+            }
             _ => {}
         }
-        let has_changed = schema.is_some() && schema != self.schema;
+        let has_changed = is_another || schema.is_some() && schema != self.schema;
         self.schema = schema.or(self.schema.take());
         self.names = names.or(self.names.take());
         has_changed
@@ -317,6 +343,7 @@ impl Connection {
                     self.origin.dialect = Dialect::of(capabilities);
                     self.origin.is_packed = is_packed(capabilities);
                     self.origin.unpacker = self.origin.is_packed.then(Unpacker::default);
+                    self.origin_agreed(capabilities, turn);
                 }
             }
             _ => return,
@@ -333,6 +360,18 @@ impl Connection {
         let early: Vec<_> = early.drain(..count).collect();
         for (_, packet) in early.into_iter().filter(|it| it.0 == number) {
             self.tell_login(packet, turn);
+        }
+    }
+
+    /// What client and origin have agreed upon is known, perhaps only after both have gone on.
+    fn origin_agreed(&mut self, capabilities: Capabilities, turn: &mut Turn<'_, '_>) {
+        if !self.login.has_seen_origin() {
+            return;
+        }
+        self.client.has_attributes = Some(capabilities.has(Capabilities::QUERY_ATTRIBUTES));
+        if let Some(logged_in) = &self.logged_in {
+            let known = self.known(logged_in);
+            self.place.remember(&known, turn.ctx);
         }
     }
 
@@ -413,6 +452,11 @@ impl Connection {
         if let Some(key) = expected.prepares {
             self.origin_prepared(key, summary.prepared, turn);
         }
+        let is_anew = matches!(expected.effect, Effect::Reset | Effect::User(_));
+        if is_anew && summary.error.is_none() {
+            // Statements whose preparation was answered since the command came are gone too.
+            self.place.forget_statements(turn.ctx);
+        }
         let has_changed = self.origin.learn(expected.effect, summary);
         if let Some(logged_in) = self.logged_in.as_ref().filter(|_| has_changed) {
             let known = self.known(logged_in);
@@ -423,5 +467,8 @@ impl Connection {
             self.origin_rolled_back(expected.number, turn);
         }
         self.account.origin(expected.number, summary, turn.ctx);
+        if self.login_number == Some(expected.number) {
+            self.change_was_denied(summary.error.is_some(), turn);
+        }
     }
 }

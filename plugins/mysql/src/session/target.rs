@@ -46,6 +46,8 @@ pub(super) struct Target {
 pub(super) enum Busy {
     /// The dialogue of a change of user.
     Changing,
+    /// It has refused another user; whether the origin has too is still to come.
+    Denied,
     /// Telling what the session is made of.
     Restoring,
     /// Preparing a statement again.
@@ -96,6 +98,11 @@ impl Target {
         let is_new = self.has_not_begun(number);
         self.begun = Some(number);
         is_new
+    }
+
+    /// Whether it has heard anything in an exchange.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.is_some()
     }
 
     pub(super) fn has_not_begun(&self, number: u64) -> bool {
@@ -239,7 +246,7 @@ impl Connection {
                 }
                 self.restore_next(turn);
             }
-            Some(Busy::Changing) | None => {}
+            Some(Busy::Changing | Busy::Denied) | None => {}
         }
     }
 
@@ -289,11 +296,18 @@ impl Connection {
     /// What another session has to know to go on with this connection.
     pub(super) fn known(&self, logged_in: &LoggedIn) -> Known {
         let database = self.origin.schema.as_ref().unwrap_or(&logged_in.database);
+        let (user, character_set) = match &self.origin.changed {
+            Some(changed) => (&changed.user, changed.character_set),
+            None => (&logged_in.user, logged_in.character_set),
+        };
         Known {
-            user: logged_in.user.clone(),
+            user: user.clone(),
             database: database.clone(),
-            character_set: logged_in.character_set,
-            client: logged_in.client,
+            character_set,
+            // Without the origin it is only what the client can do.
+            client: logged_in
+                .client
+                .filter(|_| self.client.has_attributes.is_some()),
         }
     }
 
@@ -304,17 +318,34 @@ impl Connection {
             error: Some(code),
             ..Summary::default()
         };
-        if let Some(number) = self.login_number {
+        let number = self.login_number;
+        let at_origin = number.and_then(|number| self.account.has_failed_at_origin(number));
+        if let Some(number) = number {
             self.account.target(number, &summary, turn.ctx);
         }
         if self.is_changing() && self.logged_in.is_some() {
-            // The server decides whether the connection goes on; it mostly ends it.
-            self.target.busy = None;
+            self.target.busy = Some(Busy::Denied);
+            if let Some(is_denied) = at_origin {
+                self.change_was_denied(is_denied, turn);
+            }
         } else if self.origin_denied() {
             // As it should be: the client will go.
             self.is_over = true;
         } else {
             self.account.lose_origin(turn.ctx);
+            self.refuse("login_denied", turn);
+        }
+    }
+
+    /// The target has refused another user, and it is known now whether the origin has too. If not,
+    /// what follows would be said by the user before, perhaps in another database.
+    pub(super) fn change_was_denied(&mut self, at_origin_too: bool, turn: &mut Turn<'_, '_>) {
+        if self.target.busy != Some(Busy::Denied) {
+            return;
+        }
+        // Where both have, the server decides whether the connection goes on; it mostly ends it.
+        self.target.busy = None;
+        if !at_origin_too {
             self.refuse("login_denied", turn);
         }
     }
