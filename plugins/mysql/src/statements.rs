@@ -45,9 +45,13 @@ pub(crate) struct Statement {
     pub(crate) target: Side,
     /// The types of its parameters, as the client told them last.
     pub(crate) types: Option<Vec<u16>>,
+    /// Behind how many holes of the client's stream it told them: a later hole may have told others.
+    pub(crate) types_behind: u32,
     pub(crate) target_knows_types: bool,
     /// Parameters whose values were sent by commands of their own since the last execution.
     pub(crate) sent_before: BTreeSet<u16>,
+    /// Values for its next execution were left out, behind so many holes of the client's stream.
+    pub(crate) misses_data: Option<u32>,
 }
 
 impl Statement {
@@ -60,9 +64,17 @@ impl Statement {
             origin: Side::Unknown,
             target: Side::Unknown,
             types: None,
+            types_behind: 0,
             target_knows_types: false,
             sent_before: BTreeSet::new(),
+            misses_data: None,
         }
+    }
+
+    /// The types of its parameters as they hold behind so many holes.
+    pub(crate) fn types_behind(&self, gaps: u32) -> Option<&[u16]> {
+        let types = self.types.as_deref();
+        types.filter(|_| self.types_behind == gaps)
     }
 
     /// How many parameters it has, once a server has told.
@@ -192,6 +204,35 @@ impl Statements {
         }) = self.remove(key)
         {
             self.to_close.push(prepared.id);
+        }
+    }
+
+    /// Makes the target forget what it knows of a statement besides its text: it is prepared there
+    /// again when it is next executed.
+    pub(crate) fn renew(&mut self, key: Key) {
+        let Some(statement) = self.all.get_mut(&key) else {
+            return;
+        };
+        if let Side::Ready(prepared) = statement.target {
+            statement.target = Side::Unknown;
+            statement.target_knows_types = false;
+            statement.sent_before.clear();
+            self.to_close.push(prepared.id);
+        }
+    }
+
+    /// The same for all that were prepared before `mark`.
+    pub(crate) fn renew_before(&mut self, mark: Key) {
+        let keys: Vec<Key> = self.all.range(..mark).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.renew(key);
+        }
+    }
+
+    /// Notes behind how many holes values for the next execution were left out, if they were.
+    pub(crate) fn misses_data(&mut self, key: Key, behind: Option<u32>) {
+        if let Some(statement) = self.all.get_mut(&key) {
+            statement.misses_data = behind;
         }
     }
 

@@ -38,6 +38,8 @@ fn nothing_is_restored_before_what_was_said_before_the_hole() {
         b"\x16insert into t values (?)".to_vec(),
         execute(3, true, 5),
         query("commit"),
+        // What the target knows of its parameters may be wrong behind the hole.
+        of_statement(0x19, 3, b""),
         query("select 2"),
     ];
     assert_eq!(commands(&played), expected, "{played}");
@@ -128,4 +130,99 @@ fn exchanges_do_not_pile_up_behind_a_lost_origin() {
     let played = talk.play_with(config);
     assert_eq!(played.refusal(), None);
     assert_eq!(outcomes(&played).len(), COMMANDS + 2);
+}
+
+/// A command that tells a part of the first parameter's value.
+fn long_data(id: u32, bytes: &[u8]) -> Vec<u8> {
+    of_statement(0x18, id, &[b"\0\0", bytes].concat())
+}
+
+/// An execution with one parameter, whose type is told or not and whose bytes may be empty.
+fn execute_with(id: u32, kind: Option<u8>, value: &[u8]) -> Vec<u8> {
+    let told = kind.map_or_else(|| vec![0], |kind| vec![1, kind, 0]);
+    of_statement(0x17, id, &[&[0, 1, 0, 0, 0, 0], &told[..], value].concat())
+}
+
+const FLOAT: u8 = 4;
+const BLOB: u8 = 0xfc;
+
+#[test]
+fn types_that_were_told_behind_a_hole_hold_there() {
+    let mut talk = Talk::usual();
+    talk.prepare("insert into t values (?)", 7, 3, 1);
+    talk.client(0, &execute(7, true, 5))
+        .both(&[ok(1, AUTOCOMMIT)]);
+    talk.step(gap());
+    let told = execute_with(7, Some(FLOAT), &1.5f32.to_le_bytes());
+    talk.client(0, &told).origin_all(&[ok(1, AUTOCOMMIT)]);
+    let relies = execute_with(7, None, &2.5f32.to_le_bytes());
+    talk.client(0, &relies).origin_all(&[ok(1, AUTOCOMMIT)]);
+    talk.target_all(&prepared(4, 1, 0, USUAL));
+    let played = talk.play();
+    let commands = commands(&played);
+    let expected = execute_with(4, Some(FLOAT), &2.5f32.to_le_bytes());
+    assert_eq!(commands.last(), Some(&expected), "{played}");
+}
+
+#[test]
+fn types_that_a_hole_may_have_told_are_unknown() {
+    let mut talk = Talk::usual();
+    talk.prepare("insert into t values (?)", 7, 3, 1);
+    talk.client(0, &execute(7, true, 5))
+        .both(&[ok(1, AUTOCOMMIT)]);
+    talk.step(gap());
+    talk.client(0, &query("select 1"))
+        .origin_all(&rows(1, AUTOCOMMIT, USUAL));
+    talk.client(0, &execute_with(7, None, &2.5f32.to_le_bytes()))
+        .origin_all(&[ok(1, AUTOCOMMIT)]);
+    talk.target_all(&prepared(4, 1, 0, USUAL));
+    let played = talk.play();
+    assert_eq!(played.count("parameter_types_unknown"), 1, "{played}");
+    let executions = commands(&played)
+        .into_iter()
+        .filter(|it| it[0] == 0x17)
+        .count();
+    assert_eq!(executions, 1, "{played}");
+}
+
+#[test]
+fn values_from_before_a_hole_are_not_the_next_executions() {
+    let mut talk = Talk::usual();
+    talk.prepare("insert into t values (?)", 7, 3, 1);
+    talk.client(0, &long_data(7, b"stale"));
+    talk.step(gap());
+    let execution = execute_with(7, Some(BLOB), b"");
+    talk.client(0, &execution).origin_all(&[ok(1, AUTOCOMMIT)]);
+    talk.client(0, &query("select 1"))
+        .origin_all(&rows(1, AUTOCOMMIT, USUAL))
+        .target_all(&rows(1, AUTOCOMMIT, USUAL));
+    talk.client(0, &long_data(7, b"fresh"));
+    talk.target_all(&prepared(4, 1, 0, USUAL));
+    talk.client(0, &execution).origin_all(&[ok(1, AUTOCOMMIT)]);
+    let played = talk.play();
+    let commands = commands(&played);
+    let end = [long_data(4, b"fresh"), execute_with(4, Some(BLOB), b"")];
+    assert!(commands.ends_with(&end), "{played}");
+    assert!(commands.contains(&of_statement(0x19, 3, b"")), "{played}");
+}
+
+#[test]
+fn a_value_of_which_a_part_was_passed_over_is_not_told() {
+    let mut talk = Talk::usual();
+    talk.prepare("insert into t values (?)", 7, 3, 1);
+    talk.step(gap());
+    for part in [b"1", b"2", b"3", b"4", b"5", b"6"] {
+        talk.client(0, &long_data(7, part));
+    }
+    talk.client(0, &execute_with(7, Some(BLOB), b""))
+        .origin_all(&[ok(1, AUTOCOMMIT)]);
+    talk.client(0, &execute_with(7, Some(BLOB), b"\x01x"))
+        .origin_all(&[ok(1, AUTOCOMMIT)]);
+    talk.target_all(&prepared(4, 1, 0, USUAL));
+    let played = talk.play();
+    let told = commands(&played);
+    assert!(told.iter().all(|it| it[0] != 0x18), "{played}");
+    let expected = execute_with(4, Some(BLOB), b"\x01x");
+    let executions: Vec<_> = told.iter().filter(|it| it[0] == 0x17).collect();
+    assert_eq!(executions, [&expected], "{played}");
 }

@@ -45,6 +45,8 @@ pub(super) struct Client {
     continuation: Option<bool>,
     /// The message that is coming in is left out.
     passes_over: bool,
+    /// How many holes there were so far.
+    pub(super) gaps: u32,
 }
 
 #[derive(Debug)]
@@ -352,6 +354,7 @@ impl Connection {
             statement: None,
             mark: self.statements.mark(),
             joins: None,
+            gaps: self.client.gaps,
             payload,
         };
         if kind.names_statement() {
@@ -435,6 +438,7 @@ impl Connection {
         }
         self.client.search(None);
         self.client.dialogue = None;
+        self.client.gaps += 1;
         self.joining = Joining::watching();
         self.origin.fall_behind();
         // What is missing may have changed it.

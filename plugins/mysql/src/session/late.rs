@@ -119,6 +119,11 @@ impl Connection {
     pub(super) fn join(&mut self, noted: &mut Noted, turn: &mut Turn<'_, '_>) -> bool {
         match &mut self.joining {
             Joining::Joined => return true,
+            // What was said of this value before may be missing.
+            _ if noted.kind == Kind::LongData => {
+                self.pass_over(noted, turn);
+                return false;
+            }
             Joining::Ready => {}
             // What may be open ends, and something new begins.
             Joining::Watching(_) if noted.meaning.verb == Verb::Begin => {}
@@ -171,6 +176,14 @@ impl Connection {
             Kind::Execute => {
                 if let Some(key) = noted.statement {
                     self.learn_types(key, noted);
+                    self.statements.misses_data(key, None);
+                }
+            }
+            Kind::LongData | Kind::ResetStatement => {
+                if let Some(key) = noted.statement {
+                    let is_missed = noted.kind == Kind::LongData;
+                    let behind = is_missed.then_some(noted.gaps);
+                    self.statements.misses_data(key, behind);
                 }
             }
             Kind::CloseStatement => {

@@ -41,6 +41,8 @@ pub(super) struct Noted {
     pub(super) mark: Key,
     /// The session takes part from here on: what it was made of at the origin, to be told first.
     pub(super) joins: Option<Made>,
+    /// How many holes of the client's stream are before it.
+    pub(super) gaps: u32,
 }
 
 #[derive(Debug)]

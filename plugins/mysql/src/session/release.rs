@@ -85,6 +85,7 @@ impl Connection {
     /// Tells the target what the session is made of, before the first command that it hears.
     fn restore(&mut self, noted: &mut Noted, turn: &mut Turn<'_, '_>) {
         if let Some(made) = noted.joins.take() {
+            self.statements.renew_before(noted.mark);
             let mut commands = self.what_to_restore(&made, turn);
             if !commands.is_empty() {
                 self.begin(noted, turn);

@@ -35,7 +35,8 @@ impl Connection {
         let meaning = Meaning::of(&recalled.text, turn.plugin.options.read_only);
         let mut statement = Statement::new(&recalled.text, label);
         (statement.writes, statement.may_ask_file) = (meaning.writes, meaning.may_ask_file);
-        statement.types = recalled.types;
+        // What a hole of this session has hidden may have changed them.
+        statement.types = recalled.types.filter(|_| self.client.gaps == 0);
         let key = self.statements.add(statement)?;
         let parameters = recalled.parameters;
         self.statements
@@ -122,7 +123,10 @@ impl Connection {
             (kind, Side::Ready(prepared)) => {
                 match kind {
                     Kind::LongData => note_long_data(statement, &noted.payload),
-                    _ if kind == Kind::ResetStatement => statement.sent_before.clear(),
+                    _ if kind == Kind::ResetStatement => {
+                        statement.sent_before.clear();
+                        statement.misses_data = None;
+                    }
                     _ => {}
                 }
                 self.ask_of_statement(prepared, &noted, turn);
@@ -191,10 +195,14 @@ impl Connection {
         let Some(types) = read.as_ref().and_then(Execute::types) else {
             return false;
         };
+        if noted.gaps < statement.types_behind {
+            return false;
+        }
         let are_new = statement.types.as_deref() != Some(types);
         if are_new {
             statement.types = Some(types.to_vec());
         }
+        statement.types_behind = noted.gaps;
         are_new
     }
 
@@ -209,33 +217,50 @@ impl Connection {
         if let Some(number) = number.filter(|_| are_new) {
             self.place.remember_statement(number, statement, turn.ctx);
         }
+        if statement.misses_data == Some(noted.gaps) {
+            statement.misses_data = None;
+            return self.leave_out_execution(key, noted, "long_data_missed", turn);
+        }
         let own = statement.parameters().unwrap_or_default();
         let Some(read) = Execute::read(&noted.payload, own, has_attributes) else {
-            return self.leave_out(noted, "executions_unreadable", turn);
+            return self.leave_out_execution(key, noted, "executions_unreadable", turn);
         };
+        let types = statement.types_behind(noted.gaps);
         let tells = read.relies_on_types() && !statement.target_knows_types;
-        if tells && statement.types.is_none() {
-            return self.leave_out(noted, "parameter_types_unknown", turn);
+        if tells && types.is_none() {
+            return self.leave_out_execution(key, noted, "parameter_types_unknown", turn);
         }
         let retelling = Retelling {
             statement: prepared.id,
             with_names,
-            types: statement
-                .types
-                .as_deref()
-                .filter(|_| tells || !fits_names(&read, with_names)),
+            types: types.filter(|_| tells || !fits_names(&read, with_names)),
             sent_before: &statement.sent_before,
         };
         if !noted.is_whole && !read.fits(retelling) {
-            return self.leave_out(noted, "executions_too_long_to_change", turn);
+            return self.leave_out_execution(key, noted, "executions_too_long_to_change", turn);
         }
         let Some(payload) = read.retell(retelling) else {
-            return self.leave_out(noted, "executions_unreadable", turn);
+            return self.leave_out_execution(key, noted, "executions_unreadable", turn);
         };
         statement.target_knows_types |= tells || read.types().is_some();
         statement.sent_before.clear();
         let asks = statement.may_ask_file;
         self.ask_with_file(noted, &payload, asks, turn);
+    }
+
+    /// Leaves an execution out. Values that were sent for it must not become the next one's.
+    fn leave_out_execution(
+        &mut self,
+        key: Key,
+        noted: &Noted,
+        reason: &str,
+        turn: &mut Turn<'_, '_>,
+    ) {
+        let statement = self.statements.find(key);
+        if statement.is_some_and(|statement| !statement.sent_before.is_empty()) {
+            self.statements.renew(key);
+        }
+        self.leave_out(noted, reason, turn);
     }
 
     /// Says a statement without parameters that the target does not prepare.
