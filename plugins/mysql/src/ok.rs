@@ -26,6 +26,7 @@ impl Status {
     const AUTOCOMMIT: u16 = 0x0002;
     const MORE_RESULTS: u16 = 0x0008;
     const CURSOR_EXISTS: u16 = 0x0040;
+    const NO_BACKSLASH_ESCAPES: u16 = 0x0200;
     const STATE_CHANGED: u16 = 0x4000;
 
     pub(crate) fn is_in_transaction(self) -> bool {
@@ -38,6 +39,11 @@ impl Status {
 
     pub(crate) fn has_more_results(self) -> bool {
         self.0 & Self::MORE_RESULTS != 0
+    }
+
+    /// Whether a backslash in a text escapes what follows it.
+    pub(crate) fn has_backslash_escapes(self) -> bool {
+        self.0 & Self::NO_BACKSLASH_ESCAPES == 0
     }
 
     pub(crate) fn has_cursor(self) -> bool {

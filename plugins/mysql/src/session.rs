@@ -13,6 +13,7 @@ mod memory;
 mod origin;
 mod queue;
 mod release;
+mod retelling;
 mod rollback;
 mod statement;
 mod target;

@@ -3,8 +3,11 @@
 //! target.
 
 mod digest;
+mod escapes;
 mod meaning;
+mod prepared;
 mod token;
 
 pub(crate) use digest::digest;
-pub(crate) use meaning::{Meaning, Verb};
+pub(crate) use escapes::Escapes;
+pub(crate) use meaning::{ByName, Change, Meaning, Means};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::answer::Prepared;
 use crate::command::LAST_PREPARED;
-use crate::sql::{Meaning, Verb};
+use crate::sql::{ByName, Meaning};
 
 /// So many a session may have; servers allow 16 382 of all connections together.
 const STATEMENTS: usize = 16 * 1024;
@@ -88,6 +88,15 @@ impl Statement {
     }
 }
 
+/// What a statement does that was prepared in text, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Named {
+    Reads,
+    Writes,
+    /// The target was not told to prepare it.
+    LeftOut,
+}
+
 /// The statements of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Statements {
@@ -96,29 +105,43 @@ pub(crate) struct Statements {
     next: u64,
     /// Statements that come before this one may be known to the origin, and not here.
     unknown_before: u64,
-    /// Those that `PREPARE name FROM` has made, and whether they write.
-    by_name: BTreeMap<Vec<u8>, bool>,
+    /// Those that `PREPARE name FROM` has made.
+    by_name: BTreeMap<Vec<u8>, Named>,
     /// Numbers of the target for statements that nobody can name any more.
     to_close: Vec<u32>,
 }
 
 impl Statements {
-    /// Whether a statement writes, those included that run one prepared by name.
-    pub(crate) fn writes(&mut self, meaning: &Meaning) -> bool {
-        let (name, writes) = match &meaning.verb {
-            Verb::PrepareReading(name) => (name, false),
-            Verb::PrepareWriting(name) => (name, true),
-            Verb::Execute(name) => {
-                let writes = self.by_name.get(&name.to_ascii_lowercase());
-                return meaning.writes || writes.copied().unwrap_or(true);
+    /// What the statements do that a text runs by name; what it prepares is noted.
+    pub(crate) fn follow(&mut self, meaning: &Meaning) -> Named {
+        let mut all = Named::Reads;
+        for by_name in &meaning.by_name {
+            match by_name {
+                ByName::Prepares(name, true) => self.name(name, Named::Writes),
+                ByName::Prepares(name, false) => self.name(name, Named::Reads),
+                ByName::Executes(name) => {
+                    let run = self.by_name.get(&name.to_ascii_lowercase());
+                    all = all.max(run.copied().unwrap_or(Named::Writes));
+                }
             }
-            _ => return meaning.writes,
-        };
+        }
+        all
+    }
+
+    /// The target does not hear a text, so it does not know what that prepares.
+    pub(crate) fn left_out(&mut self, meaning: &Meaning) {
+        for by_name in &meaning.by_name {
+            if let ByName::Prepares(name, _) = by_name {
+                self.name(name, Named::LeftOut);
+            }
+        }
+    }
+
+    fn name(&mut self, name: &[u8], named: Named) {
         if self.by_name.len() >= NAMES {
             self.by_name.clear();
         }
-        self.by_name.insert(name.to_ascii_lowercase(), writes);
-        meaning.writes
+        self.by_name.insert(name.to_ascii_lowercase(), named);
     }
 
     /// Adds a statement; `None` when there are too many.
@@ -321,6 +344,7 @@ impl Statements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Escapes;
 
     fn statement() -> Statement {
         Statement::new(b"select ?", Arc::from("select ?"))
@@ -380,12 +404,16 @@ mod tests {
     #[test]
     fn what_is_prepared_by_name_writes_when_it_runs() {
         let mut statements = Statements::default();
-        let mut writes = |text: &str| statements.writes(&Meaning::of(text.as_bytes(), true));
-        assert!(!writes("prepare r from 'select 1'") && !writes("prepare w from 'delete from t'"));
-        assert!(!writes("execute R") && writes("execute `w`") && writes("execute unknown"));
-        assert!(
-            writes("execute r; delete from t") && writes("delete from t") && !writes("show tables")
-        );
+        let read = |text: &str| Meaning::of(text.as_bytes(), Escapes::default());
+        let mut runs = |text: &str| statements.follow(&read(text));
+        runs("prepare r from 'select 1'; prepare w from '' 'delete from t'");
+        assert_eq!(runs("execute R"), Named::Reads);
+        assert_eq!(runs("execute r; execute `w`"), Named::Writes);
+        assert_eq!(runs("execute unknown"), Named::Writes);
+        statements.left_out(&read("prepare r from 'shutdown'"));
+        let mut runs = |text: &str| statements.follow(&read(text));
+        assert_eq!(runs("execute w; execute r"), Named::LeftOut);
+        assert_eq!(runs("prepare r from 'select 2'; execute r"), Named::Reads);
     }
 
     #[test]

@@ -300,5 +300,5 @@ fn an_error_of_a_long_statement_that_is_said_in_parts_has_its_label() {
     let failed = |it: &&(String, Option<(bool, u32)>)| it.1 == Some((false, 1062));
     let failed: Vec<_> = outcomes.iter().filter(failed).collect();
     assert_eq!(failed.len(), 1, "{outcomes:?}");
-    assert_eq!(failed[0].0, "insert into t values(?");
+    assert_eq!(failed[0].0, "insert into t values(?+)");
 }

@@ -96,7 +96,7 @@ fn long_messages_go_by_as_they_come() {
         expected.extend(message(0, &query("select 1")));
         let login = packets(played.sent())[0].1.len() + 4;
         assert!(played.sent()[login..] == expected, "{length}");
-        assert_eq!(outcomes(&played)[0].0, "insert into t values(?");
+        assert_eq!(outcomes(&played)[0].0, "insert into t values(?+)");
         assert_eq!(outcomes(&played)[1].1, Some((true, 0)));
     }
 }

@@ -362,7 +362,7 @@ impl Connection {
         }
         self.note_closing(&noted, turn);
         self.has_quit |= kind == Kind::Quit;
-        let label = self.read_text(&mut noted, turn);
+        let label = self.read_text(&mut noted);
         let has_answer = kind.shape().is_some() || kind == Kind::ChangeUser;
         let Some(number) = self.account.open(label, has_answer) else {
             self.refuse("too_many_exchanges", turn);
@@ -386,18 +386,23 @@ impl Connection {
     }
 
     /// Reads the text of a statement, if the command has one; the answer is what reports call it.
-    fn read_text(&mut self, noted: &mut Noted, turn: &mut Turn<'_, '_>) -> Arc<str> {
+    fn read_text(&mut self, noted: &mut Noted) -> Arc<str> {
+        let escapes = self.origin.escapes();
         match noted.kind {
             Kind::Query => {
                 noted.text_at = self.text_at(&noted.payload);
                 let text = &noted.payload[noted.text_at..];
-                noted.meaning = Meaning::of(text, turn.plugin.options.read_only);
-                self.account.name(&digest(text))
+                noted.meaning = Meaning::of(text, escapes);
+                // What stands behind a long text's beginning is not known.
+                noted.meaning.writes |= !noted.is_whole;
+                self.account.name(&digest(text, escapes))
             }
             Kind::Prepare => {
                 let text = &noted.payload[1..];
-                noted.meaning = Meaning::of(text, turn.plugin.options.read_only);
-                let label = self.account.name(&digest(text));
+                noted.meaning = Meaning::of(text, escapes);
+                // What stands behind a long text's beginning is not known.
+                noted.meaning.writes |= !noted.is_whole;
+                let label = self.account.name(&digest(text, escapes));
                 let mut statement = Statement::new(text, Arc::clone(&label));
                 statement.writes = noted.meaning.writes;
                 statement.may_ask_file = noted.meaning.may_ask_file;

@@ -8,7 +8,6 @@ use crate::answer::Summary;
 use crate::capability::Capabilities;
 use crate::command::{Kind, code};
 use crate::frame::HEADER;
-use crate::sql::Verb;
 use crate::statements::Side;
 
 /// So many commands may pass without an answer of the origin being seen; then the next is taken.
@@ -126,7 +125,7 @@ impl Connection {
             }
             Joining::Ready => {}
             // What may be open ends, and something new begins.
-            Joining::Watching(_) if noted.meaning.verb == Verb::Begin => {}
+            Joining::Watching(_) if noted.meaning.begins => {}
             Joining::Watching(_)
                 if matches!(noted.kind, Kind::ChangeUser | Kind::ResetConnection) => {}
             Joining::Watching(seen) if *seen >= BLIND_COMMANDS => {

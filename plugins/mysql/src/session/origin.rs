@@ -13,7 +13,7 @@ use crate::compression::Unpacker;
 use crate::frame::{FULL, Gatherer, HEADER, Message, Splitter};
 use crate::login::{Known, Packet};
 use crate::ok::{self, Okay, Status};
-use crate::sql::Verb;
+use crate::sql::Escapes;
 use crate::statements::Key;
 
 /// So many packets of logins are kept until the target is ready for them.
@@ -100,6 +100,11 @@ impl Origin {
         is_outside && self.phase == Phase::InStep && self.expected.is_empty()
     }
 
+    /// How the texts of the session are to be read.
+    pub(super) fn escapes(&self) -> Escapes {
+        Escapes::of(self.status, self.names.as_deref())
+    }
+
     pub(super) fn is_in_step(&self) -> bool {
         self.phase != Phase::OutOfStep
     }
@@ -113,12 +118,13 @@ impl Origin {
         noted: &Noted,
         changes: Option<Known>,
     ) {
-        let effect = match (noted.kind, &noted.meaning.verb) {
-            (Kind::ChangeUser, _) => changes.map_or(Effect::Reset, Effect::User),
-            (Kind::ResetConnection, _) => Effect::Reset,
-            (Kind::InitDb, _) => Effect::Schema(noted.payload[1..].to_vec()),
-            (_, Verb::Use(name)) => Effect::Schema(name.clone()),
-            (_, Verb::Names(name)) => Effect::Names(name.clone()),
+        let meaning = &noted.meaning;
+        let effect = match (noted.kind, &meaning.database, &meaning.names) {
+            (Kind::ChangeUser, _, _) => changes.map_or(Effect::Reset, Effect::User),
+            (Kind::ResetConnection, _, _) => Effect::Reset,
+            (Kind::InitDb, _, _) => Effect::Schema(noted.payload[1..].to_vec()),
+            (Kind::Query, Some(name), _) => Effect::Schema(name.clone()),
+            (Kind::Query, None, Some(name)) => Effect::Names(name.clone()),
             _ => Effect::Nothing,
         };
         // One packet is followed by the next number.

@@ -11,7 +11,7 @@ use crate::capability::Capabilities;
 use crate::command::{Kind, code, replace_statement_id};
 use crate::frame::{FULL, header, put_message};
 use crate::login::{Login, Packet};
-use crate::sql::Verb;
+use crate::statements::Named;
 
 /// What became of an item.
 #[derive(Debug)]
@@ -185,17 +185,26 @@ impl Connection {
     }
 
     fn query(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
-        if noted.meaning.verb == Verb::Shutdown {
-            return self.leave_out(noted, "shutdowns_left_out", turn);
-        }
-        if turn.plugin.options.read_only && self.statements.writes(&noted.meaning) {
-            return self.leave_out(noted, "writers_left_out", turn);
-        }
         let (attributes, text) = noted.payload.split_at(noted.text_at);
-        let text = match self.retold_text(noted, text, turn) {
-            Ok(retold) => retold.unwrap_or_else(|| text.to_vec()),
-            Err(reason) => return self.leave_out(noted, reason, turn),
+        let run = self.statements.follow(&noted.meaning);
+        let reads_only = turn.plugin.options.read_only;
+        let text = match self.retell(text, &noted.meaning, noted.is_whole, turn) {
+            Ok(_) if run == Named::LeftOut => Err("statements_not_prepared"),
+            Ok(_) if reads_only && (noted.meaning.writes || run == Named::Writes) => {
+                Err("writers_left_out")
+            }
+            retold => retold,
         };
+        let text = match text {
+            Ok(text) => text,
+            Err(reason) => {
+                self.statements.left_out(&noted.meaning);
+                return self.leave_out(noted, reason, turn);
+            }
+        };
+        if noted.meaning.is_hidden {
+            turn.ctx.count("texts_in_variables", 1);
+        }
         let had_attributes = attributes.len() > 1;
         let payload = match (
             had_attributes,
@@ -214,35 +223,6 @@ impl Connection {
             return self.leave_out(noted, "queries_too_long_to_change", turn);
         }
         self.ask(noted, &payload, turn);
-    }
-
-    /// The text that means at the target what this one means at the origin, if it is another one.
-    fn retold_text(
-        &mut self,
-        noted: &Noted,
-        text: &[u8],
-        turn: &mut Turn<'_, '_>,
-    ) -> Result<Option<Vec<u8>>, &'static str> {
-        match &noted.meaning.verb {
-            Verb::Use(name) => {
-                let renamed = turn.plugin.accounts.database(name);
-                let quoted = String::from_utf8_lossy(renamed).replace('`', "``");
-                Ok((renamed != name && noted.is_whole)
-                    .then(|| format!("USE `{quoted}`").into_bytes()))
-            }
-            Verb::Kill {
-                connection,
-                start,
-                end,
-            } => {
-                let target = self.place.recall_number(*connection, turn.ctx);
-                let target = target.ok_or("kills_of_unknown_connections")?.to_string();
-                Ok(Some(
-                    [&text[..*start], target.as_bytes(), &text[*end..]].concat(),
-                ))
-            }
-            _ => Ok(None),
-        }
     }
 
     fn process_kill(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {

@@ -16,10 +16,20 @@ use crate::statements::{Key, Side, Statement};
 impl Connection {
     pub(super) fn prepare(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
         // A writer is prepared all the same: its number is one of those that the server gives.
+        let retold = self.retell(&noted.payload[1..], &noted.meaning, noted.is_whole, turn);
+        let text = match retold {
+            Ok(text) => text,
+            Err(reason) => {
+                if let Some(key) = noted.prepares {
+                    self.statements.target_answered(key, Side::Failed);
+                }
+                return self.leave_out(noted, reason, turn);
+            }
+        };
         if noted.prepares.is_none() {
             turn.ctx.count("statements_not_kept", 1);
         }
-        self.ask(noted, &noted.payload, turn);
+        self.ask(noted, &[&noted.payload[..1], &text].concat(), turn);
     }
 
     /// The statement that a command names when it comes, if it is known here or from another
@@ -31,8 +41,8 @@ impl Connection {
             return known;
         }
         let recalled = self.place.recall_statement(id, turn.ctx)?;
-        let label: Arc<str> = Arc::from(digest(&recalled.text));
-        let meaning = Meaning::of(&recalled.text, turn.plugin.options.read_only);
+        let label: Arc<str> = Arc::from(digest(&recalled.text, self.origin.escapes()));
+        let meaning = Meaning::of(&recalled.text, self.origin.escapes());
         let mut statement = Statement::new(&recalled.text, label);
         (statement.writes, statement.may_ask_file) = (meaning.writes, meaning.may_ask_file);
         // What a hole of this session has hidden may have changed them.
@@ -177,6 +187,14 @@ impl Connection {
         if !self.target.is_idle() {
             return Released::NotYet(noted);
         }
+        let meaning = Meaning::of(&text, self.origin.escapes());
+        let text = match self.retell(&text, &meaning, true, turn) {
+            Ok(text) => text,
+            Err(reason) => {
+                self.leave_out(&noted, reason, turn);
+                return Released::Yes;
+            }
+        };
         self.begin_as(&noted, &label, turn);
         let payload = [&[code::PREPARE], text.as_slice()].concat();
         self.target.busy = Some(Busy::Preparing(key));
@@ -269,6 +287,11 @@ impl Connection {
         let statement = self.statements.find(key).filter(without_parameters);
         let Some(text) = statement.and_then(|statement| statement.text.clone()) else {
             return self.leave_out(noted, "statements_not_prepared", turn);
+        };
+        let meaning = Meaning::of(&text, self.origin.escapes());
+        let text = match self.retell(&text, &meaning, true, turn) {
+            Ok(text) => text,
+            Err(reason) => return self.leave_out(noted, reason, turn),
         };
         let payload = self.own_query(&text);
         turn.ctx.count("executions_said_as_texts", 1);

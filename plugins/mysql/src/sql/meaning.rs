@@ -1,80 +1,111 @@
 //! What a statement does, as far as its text tells.
 
+use std::ops::Range;
+
+use super::escapes::{Escapes, Reading};
+use super::prepared::Source;
 use super::token::{Token, Tokens};
 
 #[cfg(test)]
 mod tests;
 
-/// What a text is read for, in bytes; where writing matters and the text may hold several
-/// statements, all of it is.
-const READ_BYTES: usize = 16 * 1024;
+/// So many names are read in a text.
+const NAMES: usize = 256;
 
-/// What a statement means for a replay.
+/// What a text means for a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meaning {
-    pub(crate) verb: Verb,
+    /// It begins with a transaction, whatever was before.
+    pub(crate) begins: bool,
     /// It may change data, definitions or the server. Where the text does not tell, it may.
     pub(crate) writes: bool,
     /// The server may ask for a file of the client.
     pub(crate) may_ask_file: bool,
+    /// It runs what a variable holds.
+    pub(crate) is_hidden: bool,
+    /// The database that is used behind it, if it says so.
+    pub(crate) database: Option<Vec<u8>>,
+    /// The character set behind it, if it says so.
+    pub(crate) names: Option<Vec<u8>>,
+    /// What it does with statements that are prepared in text, in order.
+    pub(crate) by_name: Vec<ByName>,
+    /// What means another thing at the target, in order.
+    pub(crate) changes: Vec<Change>,
+    /// Under this name it is left out, always.
+    pub(crate) left_out: Option<&'static str>,
 }
 
-/// Statements that are more than a text for the target. Of several in one text, the first counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// One of all the others.
-    #[default]
-    Other,
-    /// A transaction begins, whatever was before.
-    Begin,
-    /// `USE name`.
-    Use(Vec<u8>),
-    /// `SET NAMES name`.
-    Names(Vec<u8>),
-    /// `KILL` of this connection; the digits are there in the text.
-    Kill {
-        connection: u32,
-        start: usize,
-        end: usize,
-    },
-    /// The server is to stop or to restart.
-    Shutdown,
-    /// `PREPARE name FROM` a text that is not in the statement or writes.
-    PrepareWriting(Vec<u8>),
-    /// `PREPARE name FROM` a text that only reads.
-    PrepareReading(Vec<u8>),
+/// What a text does with a statement that is prepared in text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ByName {
+    /// `PREPARE name FROM` a text that writes, or doesn't.
+    Prepares(Vec<u8>, bool),
     /// `EXECUTE name`.
-    Execute(Vec<u8>),
+    Executes(Vec<u8>),
+}
+
+/// A part of a text that means another thing at the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Where it stands; `None` where nothing can be put in its place.
+    pub(crate) span: Option<Range<usize>>,
+    /// It stands within quotes.
+    pub(crate) is_quoted: bool,
+    pub(crate) means: Means,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    Database(Vec<u8>),
+    Connection(u32),
+}
+
+impl Change {
+    fn at(span: Range<usize>, means: Means) -> Self {
+        Self {
+            span: Some(span),
+            is_quoted: false,
+            means,
+        }
+    }
 }
 
 impl Meaning {
-    /// Reads a text. `reads_all` where a statement that writes may stand behind the first
-    /// [`READ_BYTES`], and that matters.
-    pub(crate) fn of(text: &[u8], reads_all: bool) -> Self {
-        let limit = if reads_all { usize::MAX } else { READ_BYTES };
-        let text = &text[..text.len().min(limit)];
-        let mut tokens = Tokens::new(text);
-        let mut meaning = Self::default();
-        let mut is_first = true;
-        while let Some(statement) = Statement::read(&mut tokens) {
-            meaning.writes |= statement.writes;
-            meaning.may_ask_file |= statement.may_ask_file;
-            if std::mem::take(&mut is_first) {
-                meaning.verb = statement.verb;
-            } else if statement.verb == Verb::Shutdown {
-                meaning.verb = Verb::Shutdown;
+    /// Reads a text, in each way that is possible in the session.
+    pub(crate) fn of(text: &[u8], escapes: Escapes) -> Self {
+        let readings = escapes.readings(text).into_iter();
+        let mut all = readings.map(|reading| Self::read(text, reading));
+        let mut meaning = all.next().unwrap_or_default();
+        for other in all {
+            meaning.writes |= other.writes;
+            meaning.may_ask_file |= other.may_ask_file;
+            meaning.is_hidden |= other.is_hidden;
+            meaning.left_out = meaning.left_out.or(other.left_out);
+            if meaning.changes != other.changes || meaning.by_name != other.by_name {
+                meaning.left_out.get_or_insert("texts_of_two_meanings");
             }
         }
         meaning
     }
-}
 
-/// One of the statements of a text.
-#[derive(Debug, Default)]
-struct Statement {
-    verb: Verb,
-    writes: bool,
-    may_ask_file: bool,
+    pub(super) fn read(text: &[u8], reading: Reading) -> Self {
+        let mut tokens = Tokens::new(text, reading);
+        let mut meaning = Self::default();
+        let mut is_first = true;
+        while meaning.statement(&mut tokens, is_first) {
+            is_first = false;
+            if meaning.by_name.len() + meaning.changes.len() > NAMES {
+                meaning.leave_out("texts_with_too_many_names");
+                meaning.writes = true;
+                break;
+            }
+        }
+        meaning
+    }
+
+    pub(super) fn leave_out(&mut self, reason: &'static str) {
+        self.left_out.get_or_insert(reason);
+    }
 }
 
 /// Statements that begin with these words change nothing.
@@ -116,160 +147,221 @@ const WRITING: [&str; 8] = [
     "UPDATE", "DELETE", "INSERT", "REPLACE", "OUTFILE", "DUMPFILE", "NEXTVAL", "SETVAL",
 ];
 
-impl Statement {
-    /// Reads up to the next semicolon; `None` at the end of the text.
-    fn read(tokens: &mut Tokens<'_>) -> Option<Self> {
-        let first = loop {
-            match tokens.next()? {
-                Token::Sign(b';' | b'(') => {}
-                token => break token,
-            }
+impl Meaning {
+    /// Reads up to the next semicolon; false at the end of the text.
+    fn statement(&mut self, tokens: &mut Tokens<'_>, is_first: bool) -> bool {
+        let first = tokens.find(|token| !matches!(token, Token::Sign(b';' | b'(')));
+        let Some(first) = first else {
+            return false;
         };
-        let mut statement = Self::default();
         let Token::Word(word) = first else {
-            pass(tokens);
-            return Some(Self {
-                writes: true,
-                ..statement
-            });
+            self.writes = true;
+            tokens.pass_statement();
+            return true;
         };
         let keyword = word.to_ascii_uppercase();
         match keyword.as_slice() {
-            b"BEGIN" => statement.verb = Verb::Begin,
-            b"START" => statement.start(tokens),
-            b"USE" => statement.verb = name(tokens.next()).map_or(Verb::Other, Verb::Use),
-            b"SET" => return Some(statement.set(tokens)),
-            b"KILL" => statement.kill(tokens),
+            b"BEGIN" => return self.begin(tokens, is_first),
+            b"IF" | b"CASE" | b"LOOP" | b"WHILE" | b"REPEAT" | b"FOR" => {
+                return self.compound(tokens);
+            }
+            b"START" => self.start(tokens, is_first),
+            b"USE" => self.use_database(tokens),
+            b"SET" => return self.set(tokens),
+            b"KILL" => return self.kill(tokens),
             b"SHUTDOWN" | b"RESTART" => {
-                (statement.verb, statement.writes) = (Verb::Shutdown, true);
+                self.leave_out("shutdowns_left_out");
+                self.writes = true;
             }
             b"LOAD" => {
-                statement.writes = true;
-                statement.may_ask_file = tokens.any(|token| token.is("LOCAL"));
-                return Some(statement);
+                self.writes = true;
+                for token in until_semicolon(tokens) {
+                    self.may_ask_file |= token.is("LOCAL");
+                }
+                return true;
             }
-            b"PREPARE" => statement.prepare(tokens),
-            b"EXECUTE" => statement.verb = name(tokens.next()).map_or(Verb::Other, Verb::Execute),
-            b"SELECT" | b"WITH" | b"EXPLAIN" | b"VALUES" | b"TABLE" | b"DO" => {
-                return Some(statement.query(&keyword, tokens));
+            b"PREPARE" => return self.prepare(tokens),
+            b"EXECUTE" => return self.execute(tokens),
+            b"SELECT" | b"WITH" | b"VALUES" | b"TABLE" | b"DO" => {
+                return self.query(false, tokens);
             }
-            _ => statement.writes = !is_one_of(word, &READERS),
+            b"EXPLAIN" | b"DESCRIBE" | b"DESC" => return self.query(true, tokens),
+            _ => self.writes |= !is_one_of(word, &READERS),
         }
-        pass(tokens);
-        Some(statement)
+        tokens.pass_statement();
+        true
+    }
+
+    /// `BEGIN`, or `BEGIN NOT ATOMIC` and statements up to an `END`.
+    fn begin(&mut self, tokens: &mut Tokens<'_>, is_first: bool) -> bool {
+        let Some(token) = tokens.next() else {
+            self.begins |= is_first;
+            return true;
+        };
+        if token == Token::Sign(b';') || token.is("WORK") {
+            self.begins |= is_first;
+            if token.is("WORK") {
+                tokens.pass_statement();
+            }
+            return true;
+        }
+        self.compound(tokens)
+    }
+
+    /// Statements stand anywhere in it: behind `THEN` and `DO`, say.
+    fn compound(&mut self, tokens: &mut Tokens<'_>) -> bool {
+        self.writes = true;
+        for token in tokens {
+            if token.is("SHUTDOWN") {
+                self.leave_out("shutdowns_left_out");
+            } else if token.is("KILL") {
+                self.leave_out(UNKNOWN_KILL);
+            }
+        }
+        true
     }
 
     /// `START TRANSACTION`, but not `START SLAVE` and the like.
-    fn start(&mut self, tokens: &mut Tokens<'_>) {
+    fn start(&mut self, tokens: &mut Tokens<'_>, is_first: bool) {
         match tokens.next() {
-            Some(token) if token.is("TRANSACTION") => self.verb = Verb::Begin,
+            Some(token) if token.is("TRANSACTION") => self.begins |= is_first,
             _ => self.writes = true,
         }
     }
 
-    /// A query, unless a word in it writes. `FOR UPDATE` and `ON UPDATE` do not.
-    fn query(mut self, keyword: &[u8], tokens: &mut Tokens<'_>) -> Self {
+    fn use_database(&mut self, tokens: &mut Tokens<'_>) {
+        if let Some(database) = name(tokens.next()) {
+            self.database = Some(database.clone());
+            let change = Change::at(tokens.span(), Means::Database(database));
+            self.changes.push(change);
+        }
+    }
+
+    /// A query, unless a word in it writes. `FOR UPDATE` and `ON UPDATE` do not; nor do `REPLACE(…)`
+    /// and `INSERT(…)`, which are functions.
+    fn query(&mut self, mut is_plan: bool, tokens: &mut Tokens<'_>) -> bool {
         let mut before = Token::Sign(b' ');
-        let mut is_plan = keyword == b"EXPLAIN";
-        for token in tokens.by_ref() {
-            if token == Token::Sign(b';') {
-                break;
-            }
+        let mut may_be_function = false;
+        for token in until_semicolon(tokens) {
+            self.writes |= may_be_function && token != Token::Sign(b'(');
+            may_be_function = false;
             // What is explained is not done, unless it is analysed.
             is_plan &= !token.is("ANALYZE");
             let is_name = before == Token::Sign(b'.') || before == Token::Sign(b'@');
             let locks = token.is("UPDATE") && before.is("FOR");
             if let Token::Word(word) = token
                 && is_one_of(word, &WRITING)
-                && !(is_name || locks || is_function(word))
+                && !(is_name || locks || is_plan)
             {
-                self.writes |= !is_plan;
+                may_be_function = is_one_of(word, &["REPLACE", "INSERT"]);
+                self.writes |= !may_be_function;
             }
             before = token;
         }
-        self
+        true
     }
 
-    fn set(mut self, tokens: &mut Tokens<'_>) -> Self {
-        let first = tokens.next();
-        if first.is_some_and(|token| token.is("NAMES")) {
-            self.verb = name(tokens.next()).map_or(Verb::Other, Verb::Names);
-            pass(tokens);
-            return self;
-        }
-        let first = first
-            .into_iter()
-            .take_while(|token| *token != Token::Sign(b';'));
-        let mut all = first.chain(
-            tokens
-                .by_ref()
-                .take_while(|token| *token != Token::Sign(b';')),
-        );
-        // A password, a role, or a variable of the whole server.
-        self.writes = all.any(|token| {
-            let Token::Word(word) = token else {
-                return false;
-            };
-            let word = word.to_ascii_uppercase();
-            let is_global = word.starts_with(b"@@GLOBAL") || word.starts_with(b"@@PERSIST");
-            is_global
-                || is_one_of(
-                    &word,
-                    &["GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "STATEMENT"],
-                )
-        });
-        if self.writes {
-            pass(tokens);
-        }
-        self
-    }
-
-    fn kill(&mut self, tokens: &mut Tokens<'_>) {
-        loop {
-            let at = tokens.at();
-            match tokens.next() {
-                Some(Token::Number(digits)) => {
-                    let connection = std::str::from_utf8(digits)
-                        .ok()
-                        .and_then(|it| it.parse().ok());
-                    let end = tokens.at();
-                    let _ = at;
-                    if let Some(connection) = connection {
-                        let start = end - digits.len();
-                        self.verb = Verb::Kill {
-                            connection,
-                            start,
-                            end,
-                        };
-                    }
-                    return;
+    fn set(&mut self, tokens: &mut Tokens<'_>) -> bool {
+        /// Of the server, or of an account.
+        const WIDER: [&str; 5] = ["GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "STATEMENT"];
+        let mut all = until_semicolon(tokens);
+        let mut before = match all.next() {
+            Some(token) if token.is("NAMES") => {
+                self.names = name(all.next()).or(self.names.take());
+                all.for_each(drop);
+                return true;
+            }
+            Some(Token::Word(word)) => {
+                self.writes |= is_one_of(word, &["DEFAULT", "RESOURCE"]) || is_one_of(word, &WIDER);
+                Token::Word(word)
+            }
+            Some(token) => token,
+            None => return true,
+        };
+        let mut token = Some(before);
+        while let Some(now) = token {
+            self.writes |= match now {
+                Token::Word(word) => {
+                    let variable = word.strip_prefix(b"@@").unwrap_or(word);
+                    is_one_of(variable, &WIDER)
                 }
-                Some(Token::Word(_)) => {}
-                _ => return,
+                Token::Name(name) => before == Token::Word(b"@@") && is_one_of(name, &WIDER),
+                _ => false,
+            };
+            before = now;
+            token = all.next();
+        }
+        true
+    }
+
+    /// `KILL` of a connection; of all else, the target's name for it isn't known.
+    fn kill(&mut self, tokens: &mut Tokens<'_>) -> bool {
+        let mut change = None;
+        while let Some(token) = tokens.next() {
+            change = match token {
+                Token::Sign(b';') => break,
+                Token::Word(word)
+                    if change.is_none()
+                        && is_one_of(word, &["HARD", "SOFT", "CONNECTION", "QUERY"]) =>
+                {
+                    continue;
+                }
+                Token::Number(digits) if change.is_none() => {
+                    let digits = std::str::from_utf8(digits).ok();
+                    let connection = digits.and_then(|digits| digits.parse().ok());
+                    connection.map(|it| Change::at(tokens.span(), Means::Connection(it)))
+                }
+                _ => None,
+            };
+            if change.is_none() {
+                tokens.pass_statement();
+                break;
             }
         }
+        match change {
+            Some(change) => self.changes.push(change),
+            None => self.leave_out(UNKNOWN_KILL),
+        }
+        true
     }
 
-    /// What is prepared from a variable may be anything.
-    fn prepare(&mut self, tokens: &mut Tokens<'_>) {
+    fn prepare(&mut self, tokens: &mut Tokens<'_>) -> bool {
         let Some(name) = name(tokens.next()) else {
-            return;
+            tokens.pass_statement();
+            return true;
         };
         tokens.next();
-        self.verb = match tokens.next() {
-            Some(Token::Text(text)) if !Meaning::of(text, true).writes => {
-                Verb::PrepareReading(name)
-            }
-            _ => Verb::PrepareWriting(name),
-        };
+        let inner = Source::read(tokens).meaning();
+        self.by_name.push(ByName::Prepares(name, inner.writes));
+        // What it does is done when it runs.
+        self.is_hidden |= inner.is_hidden;
+        self.changes.extend(inner.changes);
+        self.left_out = self.left_out.or(inner.left_out);
+        true
+    }
+
+    fn execute(&mut self, tokens: &mut Tokens<'_>) -> bool {
+        let first = tokens.next();
+        if !first.is_some_and(|token| token.is("IMMEDIATE")) {
+            let executes = name(first).map(ByName::Executes);
+            self.by_name.extend(executes);
+            tokens.pass_statement();
+            return true;
+        }
+        let inner = Source::read(tokens).meaning();
+        self.writes |= inner.writes;
+        self.may_ask_file |= inner.may_ask_file;
+        self.is_hidden |= inner.is_hidden;
+        self.database = inner.database.or(self.database.take());
+        self.names = inner.names.or(self.names.take());
+        self.changes.extend(inner.changes);
+        self.left_out = self.left_out.or(inner.left_out);
+        true
     }
 }
 
-/// `REPLACE(…)` and `INSERT(…)` are functions in a query; they write only behind `WITH`, which no
-/// server of these two knows.
-fn is_function(word: &[u8]) -> bool {
-    is_one_of(word, &["REPLACE", "INSERT"])
-}
+/// Connections at the target that were not replayed, or that can't be told.
+const UNKNOWN_KILL: &str = "kills_of_unknown_connections";
 
 fn is_one_of(word: &[u8], words: &[&str]) -> bool {
     words
@@ -285,7 +377,9 @@ fn name(token: Option<Token<'_>>) -> Option<Vec<u8>> {
     }
 }
 
-/// Passes over the rest of a statement.
-fn pass(tokens: &mut Tokens<'_>) {
-    tokens.any(|token| token == Token::Sign(b';'));
+/// The rest of a statement, its semicolon taken as well.
+fn until_semicolon<'t, 'a>(
+    tokens: &'t mut Tokens<'a>,
+) -> impl Iterator<Item = Token<'a>> + use<'t, 'a> {
+    tokens.take_while(|token| *token != Token::Sign(b';'))
 }

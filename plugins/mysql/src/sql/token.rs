@@ -1,6 +1,10 @@
 //! A statement's text as tokens. Comments are passed over, but what `/*! … */` hides from other
 //! databases is part of the statement.
 
+use std::ops::Range;
+
+use super::escapes::Reading;
+
 /// One token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
@@ -27,23 +31,47 @@ impl Token<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens<'a> {
     text: &'a [u8],
+    reading: Reading,
+    /// Where the last token begins.
+    start: usize,
     at: usize,
     /// Within `/*! … */`.
     in_comment: bool,
 }
 
 impl<'a> Tokens<'a> {
-    pub(crate) fn new(text: &'a [u8]) -> Self {
+    pub(crate) fn new(text: &'a [u8], reading: Reading) -> Self {
         Self {
             text,
+            reading,
+            start: 0,
             at: 0,
             in_comment: false,
         }
     }
 
-    /// Where the next token begins, or a blank before it.
-    pub(crate) fn at(&self) -> usize {
-        self.at
+    pub(crate) fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Where the last token stands, its quotes included.
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.start..self.at
+    }
+
+    /// The quote that the last token begins with, if it does with one.
+    pub(crate) fn quote(&self) -> Option<u8> {
+        let first = self.text.get(self.start).copied();
+        first.filter(|byte| matches!(byte, b'\'' | b'"'))
+    }
+
+    /// Passes over the rest of a statement.
+    pub(crate) fn pass_statement(&mut self) {
+        if self.text[self.at..].contains(&b';') {
+            self.any(|token| token == Token::Sign(b';'));
+        } else {
+            self.at = self.text.len();
+        }
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
@@ -104,7 +132,9 @@ impl<'a> Tokens<'a> {
     fn quoted(&mut self, quote: u8) -> &'a [u8] {
         let start = self.at;
         while let Some(byte) = self.peek(0) {
-            if byte == b'\\' && quote != b'`' {
+            if let Some(next) = self.peek(1)
+                && (self.reading.is_pair(byte, next) || self.reading.is_escape(byte, quote))
+            {
                 self.at += 2;
             } else if byte != quote {
                 self.at += 1;
@@ -115,8 +145,17 @@ impl<'a> Tokens<'a> {
                 return &self.text[start..self.at - 1];
             }
         }
-        self.at = self.text.len();
         &self.text[start..]
+    }
+
+    fn word(&mut self) -> &'a [u8] {
+        let start = self.at;
+        while let Some(byte) = self.peek(0).filter(|byte| is_of_word(*byte)) {
+            let next = self.peek(1);
+            let is_pair = next.is_some_and(|next| self.reading.is_pair(byte, next));
+            self.at += if is_pair { 2 } else { 1 };
+        }
+        &self.text[start..self.at]
     }
 
     fn number(&mut self) -> &'a [u8] {
@@ -141,6 +180,7 @@ impl<'a> Iterator for Tokens<'a> {
 
     fn next(&mut self) -> Option<Token<'a>> {
         self.pass();
+        self.start = self.at;
         let first = self.peek(0)?;
         let is_number = first.is_ascii_digit()
             || (first == b'.' && self.peek(1).is_some_and(|it| it.is_ascii_digit()));
@@ -150,7 +190,7 @@ impl<'a> Iterator for Tokens<'a> {
                 self.at += 2;
                 Token::Text(self.quoted(b'\''))
             }
-            _ if is_of_word(first) => Token::Word(self.take(is_of_word)),
+            _ if is_of_word(first) => Token::Word(self.word()),
             b'\'' | b'"' => {
                 self.at += 1;
                 Token::Text(self.quoted(first))
@@ -174,7 +214,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        let shown = Tokens::new(text.as_bytes()).map(|token| {
+        let shown = Tokens::new(text.as_bytes(), Reading::Backslash).map(|token| {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             match token {
                 Token::Word(word) => text(word),
@@ -213,12 +253,16 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_endless_or_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(Tokens::new(&text).count() <= text.len());
+            for reading in Reading::ALL {
+                prop_assert!(Tokens::new(&text, reading).count() <= text.len());
+            }
         }
 
         #[test]
         fn nor_one_of_the_signs_that_matter(text in "['\"`/*!\\\\#\\-; 0xe.\n]{0,60}") {
-            prop_assert!(Tokens::new(text.as_bytes()).count() <= text.len());
+            for reading in Reading::ALL {
+                prop_assert!(Tokens::new(text.as_bytes(), reading).count() <= text.len());
+            }
         }
     }
 }
