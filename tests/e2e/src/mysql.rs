@@ -83,6 +83,11 @@ pub struct MysqlReplay {
     pub origin: Mysql,
     /// The server that gets the copy.
     pub target: Mysql,
+    /// The plugin's names for requests that may be left out at the target, since they would do
+    /// nothing there.
+    pub needless: Vec<&'static str>,
+    /// What tcpcopy has printed and logged, once it has ended.
+    pub printed: String,
     counted_before: [BTreeMap<String, u64>; 2],
     tcpcopy: Option<Process>,
     intercepts: Vec<Process>,
@@ -96,18 +101,35 @@ impl MysqlReplay {
     /// # Panics
     /// When a server does not start or refuses a user.
     pub fn prepare(kinds: [MysqlKind; 2], users: &[MysqlUser]) -> Option<Self> {
+        Self::prepare_with(kinds, users, &[])
+    }
+
+    /// The same with more options for both servers; what only one of them knows begins with
+    /// `--loose-`.
+    ///
+    /// # Panics
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_with(
+        kinds: [MysqlKind; 2],
+        users: &[MysqlUser],
+        options: &[&str],
+    ) -> Option<Self> {
         let lab = Lab::for_test()?;
         if kinds.contains(&MysqlKind::Mysql9) && !has_mysql9_for_test() {
             return None;
         }
         let server = |host: &str, kind| {
-            Mysql::start(lab.host(host), kind).unwrap_or_else(|error| panic!("{error}"))
+            let started = Mysql::start_with(lab.host(host), kind, options);
+            started.unwrap_or_else(|error| panic!("{error}"))
         };
         let (origin, target) = (server("origin", kinds[0]), server("target", kinds[1]));
         let replay = Self {
             lab,
             origin,
             target,
+            // A statement that the target could not prepare need not be closed there.
+            needless: vec!["statements_closed_unprepared"],
+            printed: String::new(),
             counted_before: Default::default(),
             tcpcopy: None,
             intercepts: Vec::new(),
@@ -205,8 +227,9 @@ impl MysqlReplay {
     /// When it was not running, or ends badly.
     pub fn finish(&mut self) -> Report {
         let process = self.tcpcopy.take().expect("tcpcopy was started");
-        let report = Programs::finish_tcpcopy(&self.lab, process, REPORT);
-        let report = report.unwrap_or_else(|error| panic!("{error}"));
+        let finished = Programs::finish_tcpcopy_telling(&self.lab, process, REPORT);
+        let (report, printed) = finished.unwrap_or_else(|error| panic!("{error}"));
+        self.printed = printed;
         report.assert_balanced();
         report
     }
@@ -236,8 +259,8 @@ impl MysqlReplay {
         origin == target
     }
 
-    /// Waits until this is so, ends tcpcopy, and asserts that nothing was lost but the closing of
-    /// statements that only the origin had prepared, and that no login failed at the target.
+    /// Waits until this is so, ends tcpcopy, and asserts that nothing was lost but what is
+    /// [`needless`](Self::needless), and that no login failed at the target.
     ///
     /// # Panics
     /// When one of these is not so.
@@ -246,8 +269,8 @@ impl MysqlReplay {
         let log = self.log();
         let report = self.finish();
         assert!(so.is_ok(), "{so:?}\n{:#?}\n{report}\n{log}", self.counted());
-        // A statement that the target could not prepare need not be closed there.
-        let needless = plugin_counter(&report, "statements_closed_unprepared");
+        let names = self.needless.iter();
+        let needless = names.map(|name| plugin_counter(&report, name)).sum::<u64>();
         let lost = ["connections", "bytes", "requests"].map(|it| report.count(it, "dropped"));
         let left_out = report.dropped("requests", "plugin_dropped");
         assert_eq!((lost, left_out), ([0, 0, needless], needless), "{report}");

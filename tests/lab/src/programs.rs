@@ -233,12 +233,25 @@ impl Programs {
     ///
     /// # Errors
     /// [`LabError::Failed`] when it ends with another status than 0.
-    pub fn finish_tcpcopy(lab: &Lab, mut process: Process, report: &str) -> Result<Report> {
+    pub fn finish_tcpcopy(lab: &Lab, process: Process, report: &str) -> Result<Report> {
+        Self::finish_tcpcopy_telling(lab, process, report).map(|(report, _)| report)
+    }
+
+    /// The same, with what it has printed for people.
+    ///
+    /// # Errors
+    /// As [`finish_tcpcopy`](Self::finish_tcpcopy).
+    pub fn finish_tcpcopy_telling(
+        lab: &Lab,
+        mut process: Process,
+        report: &str,
+    ) -> Result<(Report, String)> {
         let output = process.terminate(DRAIN_TIMEOUT)?;
         if !output.status.success() {
             return Err(process.failed(output.status));
         }
-        Report::parse(&lab.read(report)?)
+        let printed = output.stdout + &output.stderr;
+        Ok((Report::parse(&lab.read(report)?)?, printed))
     }
 
     /// The directory in which intercept on this target keeps what outlives it.

@@ -116,7 +116,8 @@ impl Report {
         }
     }
 
-    fn section(&self, path: &str) -> &Value {
+    /// What the report says at a path, as in [`count`](Self::count); null where it says nothing.
+    pub fn section(&self, path: &str) -> &Value {
         path.split('.')
             .fold(&self.0, |value, key| match key.parse::<usize>() {
                 Ok(place) => &value[place],

@@ -7,6 +7,8 @@ use tcpcopy_host::{FailureFigures, LabelFigures, OutcomeFigures, PluginFigures, 
 
 /// Labels of each plugin that are told, the most frequent ones; JSON has all of them.
 const LABELS_TOLD: usize = 10;
+/// Labels that are told for what failed of them, those with most failures.
+const FAILED_TOLD: usize = 20;
 /// Kinds of outcomes of a label that are told.
 const OUTCOMES_TOLD: usize = 4;
 
@@ -60,6 +62,29 @@ fn add(text: &mut String, target: Option<&str>, plugin: &PluginFigures) {
         let more = labels.len() - LABELS_TOLD;
         let _ = writeln!(text, "  and {more} kinds of requests more");
     }
+    add_failed(text, &plugin.labels);
+}
+
+/// What failed, however rare it is among all requests.
+fn add_failed(text: &mut String, labels: &[LabelFigures]) {
+    let mut failed: Vec<_> = labels.iter().filter(|label| label.failed > 0).collect();
+    failed.sort_by_key(|label| std::cmp::Reverse(label.failed));
+    for label in failed.iter().take(FAILED_TOLD) {
+        let LabelFigures {
+            label: name,
+            begun,
+            failed,
+            outcomes,
+            ..
+        } = label;
+        let _ = write!(text, "  failed   {failed} of {begun} {name}");
+        add_classes(text, ": ", outcomes);
+        text.push('\n');
+    }
+    if failed.len() > FAILED_TOLD {
+        let more = failed.len() - FAILED_TOLD;
+        let _ = writeln!(text, "  failed   of {more} kinds of requests more");
+    }
 }
 
 /// Names with their counts, on one line; zeros are nothing to tell.
@@ -112,14 +137,18 @@ fn add_label(text: &mut String, label: &LabelFigures) {
         let (p50_ms, p99_ms) = (ms(latency.p50_us), ms(latency.p99_us));
         let _ = write!(text, "; {p50_ms:.1} ms (median), {p99_ms:.1} ms (p99)");
     }
-    let classes = classes(&label.outcomes);
-    if !classes.is_empty() {
-        let classes: Vec<String> = (classes.iter().take(OUTCOMES_TOLD))
-            .map(|(class, count)| format!("{class} {count}"))
-            .collect();
-        let _ = write!(text, "; {}", classes.join(", "));
-    }
+    add_classes(text, "; ", &label.outcomes);
     text.push('\n');
+}
+
+/// How exchanges ended, behind `separator` if there is anything to tell.
+fn add_classes(text: &mut String, separator: &str, outcomes: &[OutcomeFigures]) {
+    let classes: Vec<String> = (classes(outcomes).iter().take(OUTCOMES_TOLD))
+        .map(|(class, count)| format!("{class} {count}"))
+        .collect();
+    if !classes.is_empty() {
+        let _ = write!(text, "{separator}{}", classes.join(", "));
+    }
 }
 
 /// Outcomes by class, the most frequent first: three digits as in HTTP are told by their first.
@@ -149,6 +178,8 @@ fn classes(outcomes: &[OutcomeFigures]) -> Vec<(String, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use tcpcopy_host::LatencyFigures;
+
     use super::*;
 
     fn outcome(status: u32, word: &str, count: u64) -> OutcomeFigures {
@@ -157,6 +188,35 @@ mod tests {
             word: word.to_owned(),
             count,
         }
+    }
+
+    #[test]
+    fn what_failed_is_told_however_rare_it_is() {
+        let label = |label: &str, begun: u64, failed: u64, outcomes: &[OutcomeFigures]| {
+            let ok = begun - failed;
+            let (left_out, latency) = (0, LatencyFigures::default());
+            let (label, outcomes) = (label.to_owned(), outcomes.into());
+            LabelFigures {
+                label,
+                begun,
+                left_out,
+                ok,
+                failed,
+                outcomes,
+                latency,
+            }
+        };
+        let missing = [outcome(1146, "not at the origin", 2), outcome(0, "", 1)];
+        let labels = [
+            label("delete", 9, 1, &[outcome(1213, "", 1)]),
+            label("insert", 9, 0, &[outcome(1062, "as at the origin", 9)]),
+            label("select", 3, 2, &missing),
+        ];
+        let mut text = String::new();
+        add_failed(&mut text, &labels);
+        let expected = "  failed   2 of 3 select: 1146 not at the origin 2\n  \
+                        failed   1 of 9 delete: 1213 1\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

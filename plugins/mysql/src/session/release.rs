@@ -229,9 +229,9 @@ impl Connection {
         let connection = crate::command::statement_id(&noted.payload);
         let target = connection.and_then(|id| self.place.recall_number(id, turn.ctx));
         match target {
+            // MySQL 9 has no such command.
             Some(target) => {
-                let mut payload = noted.payload.clone();
-                replace_statement_id(&mut payload, target);
+                let payload = self.own_query(format!("KILL {target}").as_bytes());
                 self.ask(noted, &payload, turn);
             }
             None => self.leave_out(noted, "kills_of_unknown_connections", turn),
