@@ -263,7 +263,7 @@ fn connections_are_killed_by_the_targets_number() {
     let played = talk.play();
     assert_eq!(
         commands(&played),
-        [query("KILL QUERY 42"), b"\x0c\x2a\0\0\0".to_vec()]
+        [query("KILL QUERY 42"), query("KILL 42")]
     );
     assert_eq!(played.count("kills_of_unknown_connections"), 1);
     assert_eq!(played.count("shutdowns_left_out"), 2);
