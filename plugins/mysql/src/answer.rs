@@ -97,6 +97,9 @@ pub(crate) struct Malformed;
 pub(crate) struct Answer {
     shape: Shape,
     state: State,
+    /// Another result follows this one, whatever its end says: MySQL tells so of a procedure's
+    /// parameters only before their row.
+    is_followed: bool,
     pub(crate) summary: Summary,
 }
 
@@ -133,6 +136,7 @@ impl Answer {
                 Shape::Fields => State::Fields,
                 Shape::Okay | Shape::Text | Shape::Results | Shape::Prepared => State::First,
             },
+            is_followed: false,
             summary: Summary::default(),
         }
     }
@@ -224,7 +228,8 @@ impl Answer {
 
     fn result_ended(&mut self, status: Status) -> Step {
         self.summary.status = Some(status);
-        if status.has_more_results() && self.shape == Shape::Results {
+        let is_followed = std::mem::take(&mut self.is_followed) || status.has_more_results();
+        if is_followed && self.shape == Shape::Results {
             self.state = State::First;
             return Step::More;
         }
@@ -342,6 +347,7 @@ impl Answer {
             if after == After::Rows && status.has_cursor() {
                 return Ok(self.result_ended(status));
             }
+            self.is_followed = status.is_out_parameters() && status.has_more_results();
             return self.follow(after);
         }
         if !*wants && after != After::Rows {

@@ -27,6 +27,7 @@ impl Status {
     const MORE_RESULTS: u16 = 0x0008;
     const CURSOR_EXISTS: u16 = 0x0040;
     const NO_BACKSLASH_ESCAPES: u16 = 0x0200;
+    const OUT_PARAMETERS: u16 = 0x1000;
     const STATE_CHANGED: u16 = 0x4000;
 
     pub(crate) fn is_in_transaction(self) -> bool {
@@ -44,6 +45,11 @@ impl Status {
     /// Whether a backslash in a text escapes what follows it.
     pub(crate) fn has_backslash_escapes(self) -> bool {
         self.0 & Self::NO_BACKSLASH_ESCAPES == 0
+    }
+
+    /// The result is what a procedure's parameters have become.
+    pub(crate) fn is_out_parameters(self) -> bool {
+        self.0 & Self::OUT_PARAMETERS != 0
     }
 
     pub(crate) fn has_cursor(self) -> bool {

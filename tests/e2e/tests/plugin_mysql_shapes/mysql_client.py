@@ -11,7 +11,7 @@ MULTI_STATEMENTS, PS_MULTI_RESULTS = 1 << 16, 1 << 18
 RESET_CONNECTION = 0x1F
 
 # Flags of a server's status.
-MORE_RESULTS, CURSOR, LAST_ROW = 0x08, 0x40, 0x80
+MORE_RESULTS, CURSOR, LAST_ROW, OUT_PARAMETERS = 0x08, 0x40, 0x80, 0x1000
 
 # Types of parameters.
 DOUBLE, NULL, LONGLONG, BLOB, STRING = 5, 6, 8, 0xFC, 0xFD
@@ -111,7 +111,9 @@ class Client(Connection):
         status = self.definitions(columns if has_names else 0)
         if status & CURSOR:
             return [], status
-        return self.rows()
+        rows, end = self.rows()
+        # MySQL tells only before a procedure's parameters that something follows them.
+        return rows, end | (status & MORE_RESULTS if status & OUT_PARAMETERS else 0)
 
     def definitions(self, count, ends=True):
         """Passes over definitions; the answer is the status of the EOF behind them."""
