@@ -38,7 +38,14 @@ fn read(shape: Shape, mut dialect: Dialect, packets: &[&[u8]]) -> Summary {
 #[test]
 fn the_parameters_of_a_procedure_are_not_the_last_result() {
     // Their end tells no more that something follows.
-    let parameters = [b"\x01", COLUMN, b"\xfe\0\0\x0a\x10", b"\0\0\x02\0\0\0", EOF, OK];
+    let parameters = [
+        b"\x01",
+        COLUMN,
+        b"\xfe\0\0\x0a\x10",
+        b"\0\0\x02\0\0\0",
+        EOF,
+        OK,
+    ];
     let read = read(Shape::Results, dialect(Some(false)), &parameters);
     assert_eq!((read.rows, read.affected), (1, 2));
 }
