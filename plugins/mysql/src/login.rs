@@ -102,6 +102,8 @@ pub(crate) struct LoggedIn {
     pub(crate) target_id: u32,
     /// Whether the target is a MariaDB.
     pub(crate) target_is_mariadb: bool,
+    /// Whether the origin is; `None` where its greeting was not captured.
+    pub(crate) origin_is_mariadb: Option<bool>,
     /// What a change of user builds upon.
     pub(crate) challenges: Challenges,
 }
@@ -319,6 +321,7 @@ impl Login {
             && let Some(greeting) = Greeting::parse(&packet.payload)
         {
             self.result.origin_id = Some(greeting.connection_id);
+            self.result.origin_is_mariadb = Some(greeting.is_mariadb);
             captured.greeted(greeting);
         } else {
             match packet.payload.as_slice() {

@@ -265,7 +265,6 @@ impl Connection {
             self.lose_origin(turn);
         } else {
             self.account.lose_origin(turn.ctx);
-            self.change_was_denied(false, turn);
             self.login_loses_origin(turn);
         }
     }
@@ -275,7 +274,6 @@ impl Connection {
         self.origin.lose();
         self.statements.lose_origin();
         self.account.lose_origin(turn.ctx);
-        self.change_was_denied(false, turn);
         self.login_loses_origin(turn);
     }
 

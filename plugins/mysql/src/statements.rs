@@ -252,6 +252,14 @@ impl Statements {
         }
     }
 
+    /// Forgets all that were prepared before `mark`, of which the target is to be told.
+    pub(crate) fn close_before(&mut self, mark: Key) {
+        self.renew_before(mark);
+        let to_close = std::mem::take(&mut self.to_close);
+        self.remove_before(mark);
+        self.to_close = to_close;
+    }
+
     /// Notes behind how many holes values for the next execution were left out, if they were.
     pub(crate) fn misses_data(&mut self, key: Key, behind: Option<u32>) {
         if let Some(statement) = self.all.get_mut(&key) {

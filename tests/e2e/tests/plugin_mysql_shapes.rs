@@ -131,8 +131,7 @@ fn play(replay: &MysqlReplay, flags: u32, scenes: &[&str]) {
 /// Whatever only one of the servers knows is left out at the other.
 const NEEDLESS: [&str; 3] = [
     "statements_closed_unprepared",
-    // After they were closed, or forgotten with a change of user.
-    "statements_unknown",
+    "changes_of_user_denied_at_origin",
     "kills_of_unknown_connections",
 ];
 
@@ -171,8 +170,9 @@ fn every_shape(mode: Mode, kinds: [MysqlKind; 2], form: Form, more: u32) {
     let report = finish(replay);
     // One in each run of the scenes.
     assert_eq!(plugin_counter(&report, "kills_of_unknown_connections"), 2);
-    // A closed one, one that a change of user has ended.
-    assert_eq!(plugin_counter(&report, "statements_unknown"), 4);
+    // Two in each.
+    let denied = plugin_counter(&report, "changes_of_user_denied_at_origin");
+    assert_eq!(denied, 4);
 }
 
 const ZLIB: &[&str] = &["--compression-algorithms=zlib"];

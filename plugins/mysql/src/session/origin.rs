@@ -473,8 +473,5 @@ impl Connection {
             self.origin_rolled_back(expected.number, turn);
         }
         self.account.origin(expected.number, summary, turn.ctx);
-        if self.login_number == Some(expected.number) {
-            self.change_was_denied(summary.error.is_some(), turn);
-        }
     }
 }

@@ -249,6 +249,17 @@ impl Connection {
         if !self.target.is_idle() {
             return Released::NotYet(noted);
         }
+        match self.account.has_failed_at_origin(noted.number) {
+            None => {
+                self.queue.waits_for_origin = true;
+                return Released::NotYet(noted);
+            }
+            Some(true) => {
+                self.leave_change_out(&noted, turn);
+                return Released::Yes;
+            }
+            Some(false) => {}
+        }
         let Some(before) = &self.logged_in else {
             return Released::NotYet(noted);
         };
@@ -263,6 +274,20 @@ impl Connection {
         self.change(packet, turn);
         self.tell_early_packets(noted.number, turn);
         Released::Yes
+    }
+
+    /// The origin has denied the change of user: here the password might be right. MySQL ends the
+    /// connection then, so nothing that follows is done; MariaDB goes on with the user before, but
+    /// without transaction and statements.
+    fn leave_change_out(&mut self, noted: &Noted, turn: &mut Turn<'_, '_>) {
+        self.leave_out(noted, "changes_of_user_denied_at_origin", turn);
+        let logged_in = self.logged_in.as_ref();
+        if logged_in.and_then(|it| it.origin_is_mariadb) == Some(false) {
+            self.is_over = true;
+        } else {
+            self.statements.close_before(noted.mark);
+            self.origin_rolled_back(noted.number, turn);
+        }
     }
 
     fn change(&mut self, packet: Packet, turn: &mut Turn<'_, '_>) {

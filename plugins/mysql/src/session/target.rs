@@ -46,8 +46,6 @@ pub(super) struct Target {
 pub(super) enum Busy {
     /// The dialogue of a change of user.
     Changing,
-    /// It has refused another user; whether the origin has too is still to come.
-    Denied,
     /// Telling what the session is made of.
     Restoring,
     /// Preparing a statement again.
@@ -246,7 +244,7 @@ impl Connection {
                 }
                 self.restore_next(turn);
             }
-            Some(Busy::Changing | Busy::Denied) | None => {}
+            Some(Busy::Changing) | None => {}
         }
     }
 
@@ -318,34 +316,14 @@ impl Connection {
             error: Some(code),
             ..Summary::default()
         };
-        let number = self.login_number;
-        let at_origin = number.and_then(|number| self.account.has_failed_at_origin(number));
-        if let Some(number) = number {
+        if let Some(number) = self.login_number {
             self.account.target(number, &summary, turn.ctx);
         }
-        if self.is_changing() && self.logged_in.is_some() {
-            self.target.busy = Some(Busy::Denied);
-            if let Some(is_denied) = at_origin {
-                self.change_was_denied(is_denied, turn);
-            }
-        } else if self.origin_denied() {
+        if self.origin_denied() {
             // As it should be: the client will go.
             self.is_over = true;
         } else {
             self.account.lose_origin(turn.ctx);
-            self.refuse("login_denied", turn);
-        }
-    }
-
-    /// The target has refused another user, and it is known now whether the origin has too. If not,
-    /// what follows would be said by the user before, perhaps in another database.
-    pub(super) fn change_was_denied(&mut self, at_origin_too: bool, turn: &mut Turn<'_, '_>) {
-        if self.target.busy != Some(Busy::Denied) {
-            return;
-        }
-        // Where both have, the server decides whether the connection goes on; it mostly ends it.
-        self.target.busy = None;
-        if !at_origin_too {
             self.refuse("login_denied", turn);
         }
     }
