@@ -23,7 +23,7 @@ const RATE: u32 = 150;
 /// Statements of each transaction.
 const STATEMENTS: u64 = 20;
 /// So few rows that the threads wait for each other's.
-const CONTENDED_ROWS: u32 = 20;
+const CONTENDED_ROWS: u32 = 12;
 /// What it takes until a replay has begun.
 const START_TIME: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_secs(60);
