@@ -23,7 +23,9 @@ const RATE: u32 = 150;
 /// Statements of each transaction.
 const STATEMENTS: u64 = 20;
 /// So few rows that the threads wait for each other's.
-const CONTENDED_ROWS: u32 = 12;
+const CONTENDED_ROWS: u32 = 20;
+/// So often at most that load is made until two transactions have stood in each other's way.
+const CONTENDED_ROUNDS: u32 = 5;
 /// What it takes until a replay has begun.
 const START_TIME: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -181,7 +183,13 @@ fn connections_that_change_the_same_rows() {
     );
     load.fill(replay.lab.host("client")).unwrap();
     replay.catch_up();
-    let done = run(&replay, &load);
+    // Until some have collided.
+    let mut done = run(&replay, &load);
+    for _ in 1..CONTENDED_ROUNDS {
+        if done.errors == 0 {
+            done = run(&replay, &load);
+        }
+    }
     // Every transaction begins, whatever becomes of it.
     let report = replay.finish_when("as many transactions", |replay| {
         let [origin, target] = replay
