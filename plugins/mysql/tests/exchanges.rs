@@ -199,14 +199,7 @@ fn a_client_that_pipelines_is_followed() {
 
 #[test]
 fn commands_wait_for_the_login() {
-    let mut talk = Talk {
-        steps: Vec::new(),
-        client: USUAL,
-        target: USUAL,
-    };
-    talk.origin(0, &greeting(USUAL, 41))
-        .client(1, &handshake_response(USUAL));
-    talk.origin(2, &ok(0, AUTOCOMMIT));
+    let mut talk = Talk::before_the_target();
     talk.client(0, &query("select 1"))
         .origin_all(&rows(1, AUTOCOMMIT, USUAL));
     talk.client(0, &query("select 2, 3"))
@@ -277,14 +270,7 @@ fn a_target_may_be_far_behind() {
 
 #[test]
 fn an_error_of_a_long_statement_that_is_said_in_parts_has_its_label() {
-    let mut talk = Talk {
-        steps: Vec::new(),
-        client: USUAL,
-        target: USUAL,
-    };
-    talk.origin(0, &greeting(USUAL, 41))
-        .client(1, &handshake_response(USUAL));
-    talk.origin(2, &ok(0, AUTOCOMMIT));
+    let mut talk = Talk::before_the_target();
     let long = format!("insert into t values ('{}')", "x".repeat(3_000_000));
     for part in message(0, &query(&long)).chunks(100_000) {
         talk.raw(Direction::Client, part);

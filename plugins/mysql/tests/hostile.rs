@@ -141,14 +141,7 @@ proptest! {
 
 #[test]
 fn what_waits_has_a_bound() {
-    let mut talk = Talk {
-        steps: Vec::new(),
-        client: USUAL,
-        target: USUAL,
-    };
-    talk.origin(0, &greeting(USUAL, 41))
-        .client(1, &handshake_response(USUAL));
-    talk.origin(2, &ok(0, AUTOCOMMIT));
+    let mut talk = Talk::before_the_target();
     // The target never greets.
     for _ in 0..20 {
         talk.client(0, &query(&"x".repeat(10_000)));

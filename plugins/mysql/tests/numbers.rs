@@ -49,6 +49,17 @@ fn go_on(talk: &mut Talk) {
         .target_all(&[ok(0, AUTOCOMMIT)]);
 }
 
+/// Asserts that a second session of the connection does not know its statement.
+fn assert_forgotten(mut talk: Talk) {
+    go_on(&mut talk);
+    let (said, unknown) = second(&talk);
+    assert!(
+        !said.contains(&prepare("delete from t where a = ?")),
+        "{said:?}"
+    );
+    assert_eq!(unknown, 1);
+}
+
 /// What the target heard from the second session, behind the login.
 fn second(talk: &Talk) -> (Vec<Vec<u8>>, u64) {
     let played = talk.play_with(config().with("database", "shop"));
@@ -77,13 +88,7 @@ fn another_connection_of_the_same_port_has_other_statements() {
     ] {
         let mut talk = with_statement();
         talk.step(ends);
-        go_on(&mut talk);
-        let (said, unknown) = second(&talk);
-        assert!(
-            !said.contains(&prepare("delete from t where a = ?")),
-            "{said:?}"
-        );
-        assert_eq!(unknown, 1);
+        assert_forgotten(talk);
     }
 }
 
@@ -109,13 +114,7 @@ fn a_reset_forgets_statements_for_other_sessions_too() {
         let mut talk = with_statement();
         talk.client(0, &command).both(&[ok(0, AUTOCOMMIT)]);
         talk.end(Direction::Target);
-        go_on(&mut talk);
-        let (said, unknown) = second(&talk);
-        assert!(
-            !said.contains(&prepare("delete from t where a = ?")),
-            "{said:?}"
-        );
-        assert_eq!(unknown, 1);
+        assert_forgotten(talk);
     }
 }
 

@@ -104,14 +104,8 @@ fn long_messages_go_by_as_they_come() {
 #[test]
 fn what_waits_is_said_in_several_calls() {
     let statement = query(&format!("select '{}'", "x".repeat(17 << 20)));
-    let mut talk = Talk {
-        steps: Vec::new(),
-        client: USUAL,
-        target: USUAL,
-    };
-    talk.origin(0, &greeting(USUAL, 41))
-        .client(1, &handshake_response(USUAL));
-    talk.origin(2, &ok(0, AUTOCOMMIT)).client(0, &statement);
+    let mut talk = Talk::before_the_target();
+    talk.client(0, &statement);
     talk.greet_target(42);
     talk.target(2, &ok(0, AUTOCOMMIT));
     talk.step(Step::After(std::time::Duration::from_millis(100)));
@@ -360,14 +354,7 @@ fn a_session_that_goes_on_between_transactions_loses_nothing() {
 
 #[test]
 fn what_waits_when_the_client_ends_is_said_before_the_end() {
-    let mut talk = Talk {
-        steps: Vec::new(),
-        client: USUAL,
-        target: USUAL,
-    };
-    talk.origin(0, &greeting(USUAL, 41))
-        .client(1, &handshake_response(USUAL));
-    talk.origin(2, &ok(0, AUTOCOMMIT));
+    let mut talk = Talk::before_the_target();
     talk.client(0, &query("select 1"))
         .origin_all(&rows(1, AUTOCOMMIT, USUAL));
     talk.client(0, b"\x01").end(Direction::Client);

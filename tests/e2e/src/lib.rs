@@ -17,7 +17,7 @@ mod trace;
 
 pub use clinic::{Clinic, Verdict};
 pub use loss::lose;
-pub use mysql::{MysqlReplay, MysqlUser, plugin_counter};
+pub use mysql::{MysqlReplay, MysqlUser, method, plugin_counter};
 pub use plugins::{Form, plug, plugin};
 pub use recording::{Recording, Replayed, assert_unprivileged};
 pub use replay::{Replay, assert_alike, assert_same_conversations, programs};

@@ -41,6 +41,18 @@ const COUNTED: [&str; 15] = [
     "update",
 ];
 
+/// The servers' names of methods of authentication.
+pub mod method {
+    /// Until MySQL 8.
+    pub const NATIVE: &str = "mysql_native_password";
+    /// Since MySQL 8.
+    pub const CACHING: &str = "caching_sha2_password";
+    /// In between.
+    pub const SHA256: &str = "sha256_password";
+    /// MariaDB's.
+    pub const ED25519: &str = "ed25519";
+}
+
 /// Who logs in: a method and a password at the origin, and others at the target.
 #[derive(Clone, Copy, Debug)]
 pub struct MysqlUser {

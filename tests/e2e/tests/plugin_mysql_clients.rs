@@ -7,6 +7,7 @@
 
 use std::thread;
 
+use tcpcopy_e2e::method::{CACHING, ED25519, NATIVE};
 use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser, scaled, tell};
 use tcpcopy_lab::{Command, Drivers, Mode, MysqlClient, MysqlKind, Report};
 
@@ -16,10 +17,6 @@ const DBAPI: &str = include_str!("plugin_mysql_clients/dbapi.py");
 const POOLS: &str = include_str!("plugin_mysql_clients/pools.py");
 const MYSQL2: &str = include_str!("plugin_mysql_clients/mysql2.js");
 const WORDS: &str = include_str!("plugin_mysql_clients/words.sql");
-
-const NATIVE: &str = "mysql_native_password";
-const CACHING: &str = "caching_sha2_password";
-const ED25519: &str = "ed25519";
 
 /// How often each client logs in, each time to a table of its own.
 const LOGINS: usize = 3;

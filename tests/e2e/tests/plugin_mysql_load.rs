@@ -8,14 +8,11 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
+use tcpcopy_e2e::method::{CACHING, ED25519, NATIVE};
 use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser, load_time, plugin_counter, scaled, tell};
 use tcpcopy_lab::{Mode, MysqlKind, Report, Sysbench, SysbenchReport, wait_until};
 
 use MysqlKind::{MariaDb, Mysql9};
-
-const NATIVE: &str = "mysql_native_password";
-const CACHING: &str = "caching_sha2_password";
-const ED25519: &str = "ed25519";
 
 const THREADS: u32 = 16;
 /// Transactions a second: both servers, the load and the replay share one machine.

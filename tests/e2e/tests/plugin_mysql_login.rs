@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tcpcopy_e2e::method::{CACHING, ED25519, NATIVE, SHA256};
 use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser};
 use tcpcopy_lab::{Mode, Mysql, MysqlClient, MysqlKind, Report, wait_until};
 
@@ -15,11 +16,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The plugin's figures in a report.
 const FIGURES: &str = "targets.0.plugins.0";
-
-const NATIVE: &str = "mysql_native_password";
-const CACHING: &str = "caching_sha2_password";
-const SHA256: &str = "sha256_password";
-const ED25519: &str = "ed25519";
 
 /// Two servers with the same table and the replay between them; `configuration` is told what the
 /// origin has of the users.

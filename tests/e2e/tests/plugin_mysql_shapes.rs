@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser, plugin_counter, tell};
+use tcpcopy_e2e::{Form, MysqlReplay, MysqlUser, method, plugin_counter, tell};
 use tcpcopy_lab::{Mode, Mysql, MysqlClient, MysqlKind, PYTHON, Report};
 
 use MysqlKind::{MariaDb, Mysql9};
@@ -81,8 +81,8 @@ end//
 /// Methods by the servers' kinds.
 fn method(kind: MysqlKind) -> &'static str {
     match kind {
-        MariaDb => "mysql_native_password",
-        Mysql9 => "caching_sha2_password",
+        MariaDb => method::NATIVE,
+        Mysql9 => method::CACHING,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use tcpcopy_lab::Lab;
 
 use crate::error::Result;
+use crate::plugins;
 
 /// The header that requests get, and its value.
 pub(crate) const HEADER: &str = "X-Replayed-By";
@@ -15,13 +16,5 @@ pub(crate) const VALUE: &str = "tcpcopy";
 /// The arguments that make tcpcopy mark requests by this file of the plugin.
 pub(crate) fn marking(lab: &Lab, plugin: &Path) -> Result<Vec<String>> {
     let configuration = format!("[http]\nset = {{ {HEADER} = \"{VALUE}\" }}\n");
-    let file = lab.write("plugins.toml", configuration)?;
-    let plugin = plugin.to_string_lossy().into_owned();
-    Ok([
-        "--plugin".to_owned(),
-        plugin,
-        "--plugin-config".to_owned(),
-        file,
-    ]
-    .into())
+    plugins::plugged(lab, plugin, &configuration)
 }

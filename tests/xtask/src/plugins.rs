@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tcpcopy_lab::Lab;
 
 use crate::error::{Result, TaskError, at, claim};
 use crate::in_c;
@@ -20,6 +21,20 @@ struct Plugin {
     package: String,
     /// The name of its library, as a crate's name.
     library: String,
+}
+
+/// The arguments that make tcpcopy use this file of a plugin with a configuration, which is the lab's
+/// `plugins.toml` from here on.
+pub(crate) fn plugged(lab: &Lab, plugin: &Path, configuration: &str) -> Result<Vec<String>> {
+    let file = lab.write("plugins.toml", configuration)?;
+    let plugin = plugin.to_string_lossy().into_owned();
+    Ok([
+        "--plugin".to_owned(),
+        plugin,
+        "--plugin-config".to_owned(),
+        file,
+    ]
+    .into())
 }
 
 /// Builds plugins as `NAME.so` and `NAME.wasm`, all of them where none is named; the answer is where

@@ -387,35 +387,30 @@ impl Connection {
 
     /// Reads the text of a statement, if the command has one; the answer is what reports call it.
     fn read_text(&mut self, noted: &mut Noted) -> Arc<str> {
-        let escapes = self.origin.escapes();
         match noted.kind {
-            Kind::Query => {
-                noted.text_at = self.text_at(&noted.payload);
-                let text = &noted.payload[noted.text_at..];
-                noted.meaning = Meaning::of(text, escapes);
-                // What stands behind a long text's beginning is not known.
-                noted.meaning.writes |= !noted.is_whole;
-                self.account.name(&digest(text, escapes))
-            }
-            Kind::Prepare => {
-                let text = &noted.payload[1..];
-                noted.meaning = Meaning::of(text, escapes);
-                // What stands behind a long text's beginning is not known.
-                noted.meaning.writes |= !noted.is_whole;
-                let label = self.account.name(&digest(text, escapes));
-                let mut statement = Statement::new(text, Arc::clone(&label));
-                statement.writes = noted.meaning.writes;
-                statement.may_ask_file = noted.meaning.may_ask_file;
-                (statement.origin, statement.target) = (Side::Asked, Side::Asked);
-                if !noted.is_whole {
-                    statement.text = None;
-                }
-                noted.prepares = self.statements.add(statement);
-                self.last_prepared = noted.prepares;
-                self.account.name(&format!("prepare: {label}"))
-            }
-            kind => self.account.name(kind.label()),
+            Kind::Query => noted.text_at = self.text_at(&noted.payload),
+            Kind::Prepare => {}
+            kind => return self.account.name(kind.label()),
         }
+        let escapes = self.origin.escapes();
+        let text = &noted.payload[noted.text_at..];
+        noted.meaning = Meaning::of(text, escapes);
+        // What stands behind a long text's beginning is not known.
+        noted.meaning.writes |= !noted.is_whole;
+        let label = self.account.name(&digest(text, escapes));
+        if noted.kind == Kind::Query {
+            return label;
+        }
+        let mut statement = Statement::new(text, Arc::clone(&label));
+        statement.writes = noted.meaning.writes;
+        statement.may_ask_file = noted.meaning.may_ask_file;
+        (statement.origin, statement.target) = (Side::Asked, Side::Asked);
+        if !noted.is_whole {
+            statement.text = None;
+        }
+        noted.prepares = self.statements.add(statement);
+        self.last_prepared = noted.prepares;
+        self.account.name(&format!("prepare: {label}"))
     }
 
     /// Where the text of a `COM_QUERY` begins.

@@ -64,6 +64,19 @@ impl Talk {
         talk
     }
 
+    /// One that is logged in at the origin; the target has not greeted yet.
+    pub(crate) fn before_the_target() -> Self {
+        let mut talk = Self {
+            steps: Vec::new(),
+            client: USUAL,
+            target: USUAL,
+        };
+        talk.origin(0, &greeting(USUAL, 41))
+            .client(1, &handshake_response(USUAL));
+        talk.origin(2, &ok(0, AUTOCOMMIT));
+        talk
+    }
+
     pub(crate) fn usual() -> Self {
         Self::logged_in(USUAL, USUAL)
     }

@@ -41,17 +41,11 @@ pub(super) fn run(programs: &Programs) -> Result<()> {
     target.sql(TABLES)?;
 
     let configuration = format!("[mysql]\naccounts = \"{USER} {AT_TARGET}\"\n");
-    let file = lab.write("mysql.toml", &configuration)?;
-    let path = lab.path("plugin-mysql.wasm");
-    let install = lab.host("origin").command("install");
-    install
-        .args(["-m", "644", &plugin.to_string_lossy(), &path])
-        .run()?;
     let setup = Setup {
         port: PORT,
         ..Setup::new(Mode::Socket)
     };
-    let setup = setup.with(["--plugin", &path, "--plugin-config", &file]);
+    let setup = setup.with(plugins::plugged(&lab, &plugin, &configuration)?);
     println!("15. on the origin: tcpcopy {}", setup.tcpcopy.join(" "));
     print!("{}", indented(&configuration));
     let tcpcopy = programs.start_tcpcopy(&lab, lab.host("origin"), &setup, REPORT)?;
