@@ -3,8 +3,10 @@
 use plugin_api::{Config, Key};
 
 /// So much of a client may wait for its login, a statement's number or the target's asking for a
-/// file, in bytes.
-const DEFAULT_QUEUE_BYTES: i64 = 24 << 20;
+/// file, in bytes: two messages of the 16 MiB that MariaDB takes by default, and what goes with them.
+/// A client that prepares a statement and sends long values behind it is far ahead of a target that
+/// still works on the statement before.
+const DEFAULT_QUEUE_BYTES: i64 = 48 << 20;
 
 /// The same of all clients of a thread together: half of what a WASM plugin is given.
 const DEFAULT_QUEUE_TOTAL_BYTES: i64 = 64 << 20;
@@ -30,7 +32,7 @@ impl Options {
                 "what a client has said may wait, in bytes, while the target is not ready for it; \
                  65536 to 1073741824",
             )
-            .default("25165824"),
+            .default("50331648"),
             Key::integer(
                 "queue_total_bytes",
                 "the same of all clients of a thread together; 65536 to 1073741824",
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn keys_have_ranges() {
         let options = Options::configure(&Config::new()).expect("defaults");
-        assert!(!options.read_only && options.queue_bytes == 24 << 20);
+        assert!(!options.read_only && options.queue_bytes == 48 << 20);
         let error = Options::configure(&Config::new().with("queue_bytes", 1)).expect_err("small");
         assert_eq!(error, "queue_bytes: must be from 65536 to 1073741824");
     }

@@ -1,6 +1,6 @@
 //! Replays between servers that speak MySQL's protocol, whose users log in differently at each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tcpcopy_lab::{
@@ -15,6 +15,9 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long the intercept of a replay before may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How many rows of a table that differs a failed test shows.
+const ROWS_SHOWN: usize = 5;
+
 /// The counter of prepared statements' executions.
 const EXECUTE: &str = "stmt_execute";
 
@@ -23,12 +26,16 @@ const PORT: u16 = 3306;
 
 /// The statements of applications that both servers must have counted alike. The lab itself asks
 /// for counters and checksums, which are others.
-const COUNTED: [&str; 15] = [
+const COUNTED: [&str; 19] = [
+    "alter_table",
     "begin",
     "call_procedure",
     "change_db",
     "commit",
+    "create_index",
+    "create_table",
     "delete",
+    "drop_table",
     "insert",
     "load",
     "replace",
@@ -248,11 +255,15 @@ impl MysqlReplay {
 
     /// Waits until the target has answered what the origin has, by both servers' counters.
     ///
+    /// A server counts a statement before it does it. What comes next from another connection must
+    /// not meet it half done: a table whose index is still being made lets MySQL end a transaction
+    /// that came in between as a deadlock, and the rows differ from then on.
+    ///
     /// # Panics
     /// When it has not in time.
     pub fn catch_up(&self) {
         let caught_up = wait_until("the counters to agree", CATCH_UP_TIMEOUT, || {
-            self.is_alike()
+            self.is_alike() && self.target.is_at_rest()
         });
         let log = self.log();
         assert!(
@@ -271,13 +282,15 @@ impl MysqlReplay {
         origin == target
     }
 
-    /// Waits until this is so, ends tcpcopy, and asserts that nothing was lost but what is
-    /// [`needless`](Self::needless), and that no login failed at the target.
+    /// Waits until this is so and the target is at rest, ends tcpcopy, and asserts that nothing was
+    /// lost but what is [`needless`](Self::needless), and that no login failed at the target.
     ///
     /// # Panics
     /// When one of these is not so.
     pub fn finish_when(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Report {
-        let so = wait_until(what, CATCH_UP_TIMEOUT, || is_so(self));
+        let so = wait_until(what, CATCH_UP_TIMEOUT, || {
+            is_so(self) && self.target.is_at_rest()
+        });
         let log = self.log();
         let report = self.finish();
         assert!(so.is_ok(), "{so:?}\n{:#?}\n{report}\n{log}", self.counted());
@@ -319,14 +332,38 @@ impl MysqlReplay {
     /// Asserts that a database has the same tables and contents at both.
     ///
     /// # Panics
-    /// When it has not, or no tables at all.
+    /// When it has not, with the first rows that only one of them has, or no tables at all.
     pub fn assert_same_tables(&self, database: &str, report: &Report) {
         let checksums = self.servers().map(|server| {
             let checksums = server.checksums(database);
             checksums.unwrap_or_else(|error| panic!("{error}"))
         });
         assert!(!checksums[0].is_empty(), "{database} is empty");
-        assert_eq!(checksums[0], checksums[1], "{report}");
+        let of_target: BTreeSet<_> = checksums[1].lines().collect();
+        let differing = checksums[0].lines().filter(|it| !of_target.contains(it));
+        let differing = differing.filter_map(|line| line.split('\t').next());
+        let rows: Vec<_> = differing
+            .map(|table| (table, self.rows_at_one_only(database, table)))
+            .collect();
+        assert_eq!(
+            checksums[0], checksums[1],
+            "{rows:#?}\n{}\n{report}",
+            self.printed
+        );
+    }
+
+    /// The first rows of a table that only the origin has, and those that only the target has.
+    fn rows_at_one_only(&self, database: &str, table: &str) -> [Vec<String>; 2] {
+        let [origin, target] = self.servers().map(|server| {
+            let rows = server.sql(&format!("select * from `{database}`.`{table}`"));
+            let rows = rows.unwrap_or_else(|error| error.to_string());
+            rows.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+        });
+        let only = |one: &BTreeSet<String>, other| {
+            let rows = one.difference(other).take(ROWS_SHOWN);
+            rows.cloned().collect::<Vec<_>>()
+        };
+        [only(&origin, &target), only(&target, &origin)]
     }
 }
 
@@ -349,9 +386,15 @@ fn setup(mode: Mode) -> Setup {
 fn counters(server: &Mysql) -> BTreeMap<String, u64> {
     let counters = server.counters("Com_");
     let counters = counters.unwrap_or_else(|error| panic!("{error}"));
-    let short = |(name, count): (String, u64)| {
-        let name = name.strip_prefix("Com_")?.to_owned();
-        COUNTED.contains(&name.as_str()).then_some((name, count))
-    };
-    counters.into_iter().filter_map(short).collect()
+    let mut short = BTreeMap::new();
+    for (name, count) in counters {
+        // MariaDB counts temporary tables apart.
+        let name = name.replace("_temporary", "");
+        if let Some(name) = name.strip_prefix("Com_")
+            && COUNTED.contains(&name)
+        {
+            *short.entry(name.to_owned()).or_default() += count;
+        }
+    }
+    short
 }

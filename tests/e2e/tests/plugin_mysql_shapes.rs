@@ -157,9 +157,16 @@ fn every_shape(mode: Mode, kinds: [MysqlKind; 2], form: Form, more: u32) {
     let Some(replay) = start(mode, kinds, form, "") else {
         return;
     };
-    play(&replay, 0, &SCENES);
-    play(&replay, SESSION_TRACK | DEPRECATE_EOF | more, &SCENES);
-    play(&replay, 0, &["packets"]);
+    // What follows the preparation of a statement waits until the target has answered that: the
+    // long values of one client after the other, not of all at once.
+    for (flags, scenes) in [
+        (0, &SCENES[..]),
+        (SESSION_TRACK | DEPRECATE_EOF | more, &SCENES),
+        (0, &["packets"]),
+    ] {
+        play(&replay, flags, scenes);
+        replay.catch_up();
+    }
     let plain: &[&str] = &[];
     command_lines(&replay, MariaDb, &[plain, &["--compress"]]);
     match kinds {
@@ -223,9 +230,7 @@ fn every_shape_from_mysql_9_to_mysql_9() {
 #[test]
 fn large_packets_in_the_clients_names() {
     for form in Form::BOTH {
-        // What follows the preparation of a statement waits until the target has answered that.
-        let more = "queue_bytes = 62914560\n";
-        let Some(replay) = start(Mode::Target, [MariaDb, MariaDb], form, more) else {
+        let Some(replay) = start(Mode::Target, [MariaDb, MariaDb], form, "") else {
             return;
         };
         play(&replay, 0, &["packets", "files"]);

@@ -161,6 +161,26 @@ impl Mysql {
         Ok(parse_counters(&text))
     }
 
+    /// Whether it is doing nothing for any client: what it has counted, it has also done.
+    ///
+    /// It is not where it does not answer.
+    pub fn is_at_rest(&self) -> bool {
+        let Ok(connections) = self.sql("show processlist") else {
+            return false;
+        };
+        connections.lines().all(|line| {
+            let fields: Vec<_> = line.split('\t').collect();
+            // Root is the lab itself; the others are the server's own threads.
+            let is_client =
+                |user: &str| !["root", "system user", "event_scheduler"].contains(&user);
+            let [_, user, _, _, command, ..] = fields[..] else {
+                // A statement of several lines.
+                return true;
+            };
+            !is_client(user) || command == "Sleep"
+        })
+    }
+
     /// Name, number of rows and checksum of every table of a database, a line each.
     ///
     /// It is made of what the columns say, in whatever order the rows are: `CHECKSUM TABLE` is made
