@@ -96,6 +96,8 @@ pub(crate) struct Gate {
     released: usize,
     /// Of how many of them a byte has left.
     departed: usize,
+    /// Any exchange has ever been released.
+    has_released: bool,
     /// When the next one leaves, once nothing but the latency holds it.
     leaves_at: Option<Instant>,
     end: Option<StreamEnd>,
@@ -122,6 +124,7 @@ impl Gate {
             exchanges: VecDeque::new(),
             released: 0,
             departed: 0,
+            has_released: false,
             leaves_at: None,
             end: None,
             end_released: false,
@@ -143,6 +146,11 @@ impl Gate {
     /// The client has ended its stream.
     pub(crate) fn end(&mut self, end: StreamEnd) {
         self.end = Some(end);
+    }
+
+    /// Whether any exchange was ever let go.
+    pub(crate) fn has_released(&self) -> bool {
+        self.has_released
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -265,6 +273,7 @@ impl Gate {
         self.leaves_at = None;
         if exchange.is_some() {
             self.released += 1;
+            self.has_released = true;
             self.base = view.received;
             self.unanswered = true;
             self.pushed = false;

@@ -42,6 +42,11 @@ impl Account {
         self.dropped[reason] += count;
     }
 
+    /// `count` things that had ended for `reason` have not: another session goes on with them.
+    pub fn take_back(&mut self, reason: DropReason, count: u64) {
+        self.dropped[reason] -= count;
+    }
+
     /// How many were dropped, for whatever reason.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {

@@ -22,6 +22,7 @@ pub(crate) struct Shaping {
     left_out_copies: Spread,
     /// The same for bytes of connections that are not in the table.
     unknown_bytes: Spread,
+    unknown_requests: Spread,
     limit: Option<Limit>,
     /// What the limits before the present one allowed.
     allowed_before: u64,
@@ -60,6 +61,7 @@ impl Shaping {
             copies: Spread::new(config.copies),
             left_out_copies: Spread::new(config.copies),
             unknown_bytes: Spread::new(config.copies),
+            unknown_requests: Spread::new(config.copies),
             limit: config.rate.map(Limit::new),
             allowed_before: 0,
             is_paused: false,
@@ -73,6 +75,7 @@ impl Shaping {
                 self.copies.set(copies);
                 self.left_out_copies.set(copies);
                 self.unknown_bytes.set(copies);
+                self.unknown_requests.set(copies);
             }
             Tuning::Selection(selection) => self.selector.set(selection, now),
             Tuning::Rate(rate) => {
@@ -132,6 +135,11 @@ impl Shaping {
     /// As often as bytes count of which nobody knows the connection.
     pub(crate) fn copies_of_bytes(&mut self, bytes: u64) -> u64 {
         self.unknown_bytes.next_of(bytes)
+    }
+
+    /// The same of requests.
+    pub(crate) fn copies_of_requests(&mut self, requests: u64) -> u64 {
+        self.unknown_requests.next_of(requests)
     }
 
     /// Whether a connection that was held up by a pause may be joined now.

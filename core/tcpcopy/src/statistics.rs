@@ -91,13 +91,17 @@ impl Snapshot {
         sum
     }
 
-    /// The sum over lanes. All lanes hear the same capture, so its figures are those of the first.
+    /// The sum over lanes. All lanes hear the same capture, one that has ended no more of it: its
+    /// figures are those of the lane that has heard the most.
     #[must_use]
     pub fn total(&self) -> Figures {
         let mut lanes = self.lanes.iter();
         let mut total = lanes.next().cloned().unwrap_or_default();
-        let capture = total.ledger.capture;
+        let mut capture = total.ledger.capture;
         for lane in lanes {
+            if lane.ledger.capture.packets > capture.packets {
+                capture = lane.ledger.capture;
+            }
             total.add(lane);
             total.tunnel.intercepts_up += lane.tunnel.intercepts_up;
             total.tunnel.intercepts += lane.tunnel.intercepts;
@@ -324,6 +328,11 @@ mod tests {
         assert_eq!(total.ledger.requests.captured, 20);
         assert_eq!(total.ledger.capture.packets, 10);
         assert_eq!(total.tunnel.intercepts_up, 2);
+        let one_has_ended = Snapshot {
+            lanes: vec![figures(10, 7), figures(90, 5), figures(80, 5)],
+            play: None,
+        };
+        assert_eq!(one_has_ended.total().ledger.capture.packets, 90);
     }
 
     #[test]

@@ -192,7 +192,8 @@ impl Capture {
         place
     }
 
-    /// Counts a segment of a connection that there is no room for.
+    /// Counts a segment of a connection that there is no room for. Nothing is remembered of it, so
+    /// a request counts as what one push ends (RFC 9293, section 3.9.1).
     pub(super) fn refuse(&mut self, segment: &Segment<'_>, ledger: &mut Ledger) {
         if segment.flags.contains(TcpFlags::SYN) {
             let Admission { copies, .. } = self.shaping.leave_out(DropReason::MemoryBudget);
@@ -204,5 +205,9 @@ impl Capture {
         let bytes = self.shaping.copies_of_bytes(segment.payload_len.into());
         ledger.bytes.capture(bytes);
         ledger.bytes.drop(DropReason::MemoryBudget, bytes);
+        let is_request = segment.payload_len > 0 && segment.flags.contains(TcpFlags::PSH);
+        let requests = self.shaping.copies_of_requests(is_request.into());
+        ledger.requests.capture(requests);
+        ledger.requests.drop(DropReason::MemoryBudget, requests);
     }
 }

@@ -309,9 +309,11 @@ impl Pieces<'_> {
                 } else if seen > 0 {
                     self.replay.note_seen(self.now, key, seen);
                 }
+                // A plugin would have begun the request with these bytes.
+                let is_uncounted = begins && self.replay.has_plugin(key);
                 let taken = self.replay.push(self.now, key, chunk);
                 if !taken {
-                    self.drop(length, 0, DropReason::MemoryBudget);
+                    self.drop(length, is_uncounted.into(), DropReason::MemoryBudget);
                 }
                 taken
             }

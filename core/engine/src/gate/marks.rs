@@ -200,6 +200,13 @@ impl Gate {
         })
     }
 
+    /// Whether nothing waits here and nothing is to come of the target: of exchanges there are only
+    /// such of which nothing was sent, where the stream ends at `end`.
+    pub(crate) fn is_at_rest(&self, end: u64) -> bool {
+        let are_empty = self.exchanges.iter().all(|exchange| exchange.start == end);
+        are_empty && !self.is_held() && !self.is_unanswered()
+    }
+
     /// Takes out the exchanges from this offset on; returns how many there were.
     pub(crate) fn take_from(&mut self, offset: u64) -> u64 {
         let first = (self.exchanges).partition_point(|exchange| exchange.start < offset);

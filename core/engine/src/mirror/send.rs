@@ -318,7 +318,13 @@ impl Sender {
                 self.timed = Some((stop, now));
             }
             self.max = stop;
-            if self.timer.is_none_or(|(kind, _)| kind == TimerKind::Probe) {
+            // A window probe needs bytes to probe with: behind the last one, the FIN is sent again.
+            let is_over = |kind| match kind {
+                TimerKind::Probe => true,
+                TimerKind::Persist => transmission.fin,
+                TimerKind::Retransmit => false,
+            };
+            if self.timer.is_none_or(|(kind, _)| is_over(kind)) {
                 self.start_timer(now);
             }
         }

@@ -328,6 +328,16 @@ fn a_closed_window_is_probed_until_it_opens() {
 }
 
 #[test]
+fn a_lost_fin_is_sent_again_although_the_window_was_closed() {
+    let mut t = Trace::established();
+    t.run(&["1 < . 1:1 ack 1 win 0"]);
+    t.push(50).run(&["2 -"]);
+    t.mirror.take_from(0);
+    t.mirror.finish();
+    t.run(&["3 > FP. 1:1 ack 1", "203 > FP. 1:1 ack 1"]);
+}
+
+#[test]
 fn keep_alive_probes_are_answered() {
     let mut t = Trace::established();
     t.run(&[

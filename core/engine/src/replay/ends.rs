@@ -102,7 +102,7 @@ impl Replay {
             return;
         };
         let before = session.load();
-        let Some(carried) = session.take_unsent() else {
+        let Some(carried) = session.take_unsent(&mut self.ledger) else {
             return;
         };
         // Its plugin may keep what another is about to hear again.
@@ -123,16 +123,17 @@ impl Replay {
         self.load.replace(before, after);
         match self.open(now, opening) {
             Ok(successor) => {
-                self.act(now, successor, |session, cx| {
-                    session.client_established(rtt);
-                    session.adopt(now, carried, cx);
-                });
+                // Before it begins: what it hears may be its end, and that news comes after this.
                 if let Some(home) = home {
                     self.news.push_back(HomeNews::Moved {
                         home,
                         session: successor,
                     });
                 }
+                self.act(now, successor, |session, cx| {
+                    session.client_established(rtt);
+                    session.adopt(now, carried, cx);
+                });
             }
             Err(reason) => {
                 self.ledger.bytes.drop(reason, carried.byte_count());

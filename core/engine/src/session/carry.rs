@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::past::{Beginning, Repeat};
 use super::{Context, Session};
 use crate::gate::{Exchange, StreamEnd};
-use crate::ledger::DropReason;
+use crate::ledger::{DropReason, Ledger};
 use crate::plugin::{Direction, Event};
 use crate::time::Instant;
 
@@ -39,12 +39,12 @@ impl Carried {
 impl Session {
     /// Takes out the requests that can go on in a new session: those of which no byte has left.
     /// `None` when there are none, or when this session got nothing through either.
-    pub(crate) fn take_unsent(&mut self) -> Option<Carried> {
+    pub(crate) fn take_unsent(&mut self, ledger: &mut Ledger) -> Option<Carried> {
         if !self.channel.got_through() {
             return None;
         }
         if self.plugin.is_some() {
-            return self.take_unsent_said();
+            return self.take_unsent_said(ledger);
         }
         let unsent = self.gate.take_unsent(self.channel.sent())?;
         let mut exchanges: Vec<Exchange> = unsent.exchanges.into();
@@ -68,13 +68,18 @@ impl Session {
     }
 
     /// The same where a plugin stands between: what the client said since the first of them.
-    fn take_unsent_said(&mut self) -> Option<Carried> {
+    fn take_unsent_said(&mut self, ledger: &mut Ledger) -> Option<Carried> {
         let plugged = self.plugin.as_mut().filter(|it| it.may_repeat())?;
         let from = plugged.past.output()?;
         if self.gate.has_ended() && !self.gate.is_held() && self.channel.end() == from {
             // The plugin has heard all and sends nothing: it has left them out.
             return None;
         }
+        // It is for the other session to leave them out again.
+        let left_out = plugged.past.left_out();
+        ledger
+            .requests
+            .take_back(DropReason::PluginDropped, left_out);
         let mut repeats = plugged.past.take();
         repeats[0].what = Beginning::Request(0);
         let byte_count = repeats.iter().map(Repeat::byte_count).sum();
@@ -84,7 +89,7 @@ impl Session {
         self.channel.take_from(from);
         Some(Carried {
             byte_count,
-            request_count: self.gate.take_from(from) + credit,
+            request_count: self.gate.take_from(from) + credit + left_out,
             what: What::Said(repeats),
             end: self.gate.take_end(),
         })

@@ -8,6 +8,11 @@ use bytes::Bytes;
 use crate::outbox::Outbox;
 use crate::time::Instant;
 
+/// So much is kept of one session, and so many beginnings. A client that has said more of which
+/// nothing has left is not heard again: a request that is left out may be an upload of any size.
+const KEPT_BYTES: u64 = 4 << 20;
+const KEPT_STARTS: usize = 4_096;
+
 /// Where a request begins, as far as TCP can tell, or the stream goes on after a hole.
 #[derive(Clone, Copy, Debug)]
 struct Start {
@@ -17,6 +22,8 @@ struct Start {
     output: u64,
     at: Instant,
     what: Beginning,
+    /// Requests that the plugin has begun since and left out.
+    left_out: u64,
 }
 
 /// What is told before the bytes that follow.
@@ -34,6 +41,8 @@ pub(super) struct Past {
     said: Outbox,
     starts: VecDeque<Start>,
     has_progressed: bool,
+    /// There was more than is kept, and some of it may not be decided yet.
+    is_cut: bool,
 }
 
 /// One request, or what follows a hole in one, to be said again.
@@ -58,7 +67,7 @@ impl Past {
     /// Something begins with the next byte, where the output ends at `output`.
     pub(super) fn begin(&mut self, at: Instant, output: u64, what: Beginning) {
         // After a hole in a request that is forgotten, nothing can begin.
-        if self.starts.is_empty() && matches!(what, Beginning::Gap(_)) {
+        if self.is_cut || self.starts.is_empty() && matches!(what, Beginning::Gap(_)) {
             return;
         }
         self.starts.push_back(Start {
@@ -66,12 +75,36 @@ impl Past {
             output,
             at,
             what,
+            left_out: 0,
         });
     }
 
     pub(super) fn push(&mut self, chunk: Bytes) {
         self.said.push(chunk);
+        if self.said.memory_bytes() > KEPT_BYTES || self.starts.len() > KEPT_STARTS {
+            self.starts.clear();
+            self.is_cut = true;
+        }
         self.release();
+    }
+
+    /// Nothing waits any more of what the client has said: what has not left is left out.
+    pub(super) fn decide(&mut self) {
+        self.starts.clear();
+        self.is_cut = false;
+        self.release();
+    }
+
+    /// The plugin has begun a request and left it out.
+    pub(super) fn note_left_out(&mut self) {
+        if let Some(newest) = self.starts.back_mut() {
+            newest.left_out += 1;
+        }
+    }
+
+    /// How many requests that are kept here the plugin has left out.
+    pub(super) fn left_out(&self) -> u64 {
+        self.starts.iter().map(|start| start.left_out).sum()
     }
 
     /// Output before `sent` has left: forgets the requests that it may belong to.
@@ -222,6 +255,31 @@ mod tests {
         let rest = (Gap(Some(9)), " after a hole".to_owned());
         let fourth = (Request(300), "fourth".to_owned());
         assert_eq!(texts(&mut past), [third, rest, fourth]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_kept_no_longer_than_it_may_be_needed() {
+        let mut past = past();
+        past.note_left_out();
+        past.note_left_out();
+        assert_eq!(past.left_out(), 2);
+        past.decide();
+        assert_eq!((past.memory_bytes(), past.left_out()), (0, 0));
+        past.begin(T(0), 20, Request(0));
+        let chunk = Bytes::from(vec![0; 64 << 10]);
+        for _ in 0..=KEPT_BYTES >> 16 {
+            past.push(chunk.clone());
+            assert!(past.memory_bytes() <= KEPT_BYTES);
+        }
+        past.begin(T(0), 20, Request(0));
+        assert_eq!(past.output(), None, "what it follows may still wait");
+        past.decide();
+        past.begin(T(0), 20, Request(0));
+        for _ in 0..=KEPT_STARTS {
+            past.begin(T(0), 20, Request(0));
+        }
+        past.push(chunk);
+        assert_eq!((past.memory_bytes(), past.output()), (0, None));
     }
 
     #[test]

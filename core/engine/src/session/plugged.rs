@@ -76,8 +76,12 @@ impl Plugged {
         self.is_active && self.verdict.is_none() && self.past.has_progressed()
     }
 
-    /// A request begins as far as TCP can tell, where the output ends at `output`.
-    fn note_boundary(&mut self, now: Instant, output: u64, seen: u64) {
+    /// A request begins as far as TCP can tell, where the output ends at `output`. Where all before
+    /// is answered and nothing is held, what has not left by now never will.
+    fn note_boundary(&mut self, now: Instant, output: u64, seen: u64, is_at_rest: bool) {
+        if is_at_rest && self.timer_at.is_none() {
+            self.past.decide();
+        }
         self.past.begin(now, output, Beginning::Request(seen));
         self.note_seen(now, seen);
     }
@@ -196,8 +200,9 @@ impl Session {
     /// A request begins with the client's next byte, as far as TCP can tell.
     pub(super) fn note_boundary(&mut self, now: Instant, seen: u64) {
         let end = self.channel.end();
+        let is_at_rest = self.gate.is_at_rest(end);
         if let Some(plugged) = &mut self.plugin {
-            plugged.note_boundary(now, end, seen);
+            plugged.note_boundary(now, end, seen, is_at_rest);
         }
     }
 
@@ -409,7 +414,12 @@ impl Session {
         });
         if let Some(waits_for) = self.gate.take_empty(self.channel.end()) {
             ledger.requests.drop(DropReason::PluginDropped, 1);
-            seen = seen.max(waits_for);
+            plugged.past.note_left_out();
+            // Where nobody has been asked anything, it has no more to wait for than that one.
+            seen = match self.gate.has_released() {
+                true => seen.max(waits_for),
+                false => waits_for,
+            };
         }
         let at = boundary.map_or(now, |it| it.at);
         self.begin_exchange(at, seen, ledger);

@@ -302,6 +302,30 @@ fn a_request_of_which_nothing_is_sent_is_left_out() {
 }
 
 #[test]
+fn behind_a_first_request_that_is_left_out_nothing_is_waited_for() {
+    for hears_answers in [true, false] {
+        let mut dialogue = Setup::new()
+            .marking()
+            .needs(false, hears_answers)
+            .on("client", |actions, text| {
+                actions.begin_exchange();
+                if !text.starts_with('x') {
+                    actions.send(text.as_bytes());
+                }
+                Ok(())
+            })
+            .established();
+        dialogue.say(0, "x1");
+        dialogue.say(100, "x2");
+        assert_eq!(dialogue.sent(), "");
+        dialogue.say(200, "one");
+        assert_eq!(dialogue.sent(), "one", "nobody else was asked anything");
+        dialogue.say(300, "two");
+        assert_eq!(dialogue.sent(), "", "it waits for the answer");
+    }
+}
+
+#[test]
 fn a_request_without_an_answer_is_ended_before_or_after_it_has_left() {
     let mut dialogue = Setup::new()
         .marking()

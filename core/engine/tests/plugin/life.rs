@@ -1,5 +1,6 @@
 //! Plugin sessions from their beginning to their end, in all the ways there are.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tcpcopy_engine::plugin::Failure;
@@ -351,4 +352,83 @@ fn a_target_that_turns_every_login_down_is_not_asked_for_ever() {
         Asked::Ended(Some(DropReason::TargetReset))
     );
     assert_eq!(dialogue.asked(), Asked::Rest);
+}
+
+/// The client's words are marked; those with an `x` are left out.
+fn leaving_out(setup: Setup) -> Setup {
+    setup.marking().on("client", |actions, text| {
+        for word in text.split_inclusive(' ') {
+            actions.begin_exchange();
+            if !word.starts_with('x') {
+                actions.send(word.as_bytes());
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn requests_left_out_count_once_when_the_target_closes_behind_them() {
+    let mut dialogue = leaving_out(Setup::new()).established();
+    dialogue.say(0, "one ");
+    assert_eq!(dialogue.sent(), "one ");
+    dialogue.acknowledge();
+    dialogue.target(".");
+    dialogue.say(100, "x1 x2 x3 ");
+    assert_eq!(dialogue.sent(), "");
+    dialogue.tell(UpstreamEvent::Finished);
+    assert_eq!(dialogue.asked(), Asked::Close(Closing::Finish));
+    assert_eq!(dialogue.asked(), Asked::Close(Closing::Release));
+    assert_eq!(dialogue.asked(), Asked::Ended(None));
+    // There may be more to come of the last one.
+    dialogue.connect();
+    assert_eq!(dialogue.sent(), "");
+    dialogue.say(200, "two ");
+    assert_eq!(dialogue.sent(), "two ");
+    dialogue.acknowledge();
+    dialogue.target(".");
+    let requests = dialogue.ledger().requests;
+    assert_eq!(requests.captured, 5);
+    assert_eq!(requests.dropped[DropReason::PluginDropped], 3);
+}
+
+#[test]
+fn what_is_left_out_takes_no_memory_for_long() {
+    let mut dialogue = leaving_out(Setup::new()).established();
+    for request in 0..1_000 {
+        dialogue.say(request * 100, "x-of-which-nothing-is-sent");
+        assert_eq!(dialogue.sent(), "");
+    }
+    let held = dialogue.engine.gauges().buffered_bytes;
+    assert!(held < 1_000, "{held} bytes");
+}
+
+#[test]
+fn a_session_that_ends_while_it_hears_it_again_makes_room_for_another() {
+    static HEARD: AtomicU32 = AtomicU32::new(0);
+    let mut dialogue = Setup::new()
+        .marking()
+        .on("client", |actions, text| {
+            if text == "two" && HEARD.fetch_add(1, Ordering::Relaxed) == 1 {
+                return Err(Failure::Trapped);
+            }
+            actions.begin_exchange();
+            actions.send(text.as_bytes());
+            Ok(())
+        })
+        .established();
+    dialogue.say(0, "one");
+    assert_eq!(dialogue.sent(), "one");
+    dialogue.acknowledge();
+    dialogue.say(100, "two");
+    assert_eq!(dialogue.sent(), "");
+    dialogue.tell(UpstreamEvent::Finished);
+    while dialogue.asked() != Asked::Rest {}
+    assert_eq!(
+        dialogue.ledger().requests.dropped[DropReason::PluginFailed],
+        1
+    );
+    dialogue.say(200, "three");
+    dialogue.connect();
+    assert_eq!(dialogue.sent(), "three");
 }

@@ -4,7 +4,7 @@ use tcpcopy_engine::plugin::Actions;
 use tcpcopy_engine::{DropReason, RateLimit, Tuning};
 use tcpcopy_packet::TcpFlags;
 
-use crate::dialogue::{Asked, Setup};
+use crate::dialogue::{Asked, Dialogue, Setup};
 
 fn echo(setup: Setup) -> Setup {
     setup.on("client", |actions: &mut Actions, text| {
@@ -124,4 +124,33 @@ fn the_origin_is_not_heard_where_nobody_asked() {
     dialogue.origin(TcpFlags::FIN, 7, "");
     assert_eq!(dialogue.heard(), ["open"]);
     assert_eq!(dialogue.ledger().plugin.origin_bytes, 0);
+}
+
+#[test]
+fn requests_that_there_is_no_room_for_are_counted() {
+    let refused = |dialogue: &Dialogue| {
+        let requests = dialogue.ledger().requests;
+        (
+            requests.captured,
+            requests.dropped[DropReason::MemoryBudget],
+        )
+    };
+    // None for a connection,
+    let mut dialogue = Setup::new()
+        .config(|config| config.memory_budget_bytes = 100)
+        .build();
+    dialogue.client(TcpFlags::SYN, 0, "");
+    dialogue.client_seq = 1;
+    for text in ["one", "two"] {
+        dialogue.client(TcpFlags::ACK | TcpFlags::PSH, 1, text);
+    }
+    dialogue.client(TcpFlags::ACK | TcpFlags::FIN, 1, "");
+    assert_eq!(refused(&dialogue), (2, 2));
+    // and for a connection but none for what it says.
+    let mut dialogue = Setup::new()
+        .marking()
+        .config(|config| config.memory_budget_bytes = 10_000)
+        .established();
+    dialogue.say(0, &"long ".repeat(3_000));
+    assert_eq!(refused(&dialogue), (1, 1));
 }

@@ -144,7 +144,7 @@ impl FileSource {
     /// Whether the lanes hold so much that nothing more should be read.
     fn must_wait(&mut self, lanes: &[Lane], now: Instant) -> bool {
         self.delivered.resize(lanes.len(), (0, now));
-        let (mut full, mut live, mut live_and_full) = (0, 0, 0);
+        let (mut running, mut full, mut live, mut live_and_full) = (0, 0, 0, 0);
         for (lane, (delivered, at)) in lanes.iter().zip(&mut self.delivered) {
             let bytes = lane.engine.ledger().bytes.delivered;
             if std::mem::replace(delivered, bytes) != bytes {
@@ -154,13 +154,18 @@ impl FileSource {
             // What waits for a hole to be filled waits for the next packets.
             let is_full = gauges.buffered_bytes - gauges.held_bytes >= self.most_held_bytes
                 || gauges.hurried_sessions >= self.most_hurried_sessions;
-            let is_live = !lane.has_ended() && now.saturating_duration_since(*at) < SIGN_OF_LIFE;
+            // One that has ended takes nothing and holds nothing up.
+            if lane.has_ended() {
+                continue;
+            }
+            let is_live = now.saturating_duration_since(*at) < SIGN_OF_LIFE;
+            running += 1;
             full += usize::from(is_full);
             live += usize::from(is_live);
             live_and_full += usize::from(is_live && is_full);
         }
         match self.player.speed() {
-            _ if live == 0 => full == lanes.len(),
+            _ if live == 0 => running > 0 && full == running,
             Speed::Max => live_and_full > 0,
             Speed::Times(_) => live_and_full == live,
         }
