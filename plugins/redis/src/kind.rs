@@ -28,6 +28,11 @@ const NEVER: [&str; 12] = [
     "CLUSTER RESET",
 ];
 
+/// Whether a command's first argument says what it does; its name is in capitals.
+pub(crate) fn has_subcommands(name: &str) -> bool {
+    CONTAINERS.contains(&name)
+}
+
 /// What a command is called: `GET`, or `CLIENT SETINFO` with its subcommand.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Title {
@@ -41,7 +46,7 @@ impl Title {
         let mut text = String::with_capacity(NAME_BYTES);
         push_upper(command.arg(0), &mut text);
         let name = text.len();
-        if CONTAINERS.contains(&text.as_str()) {
+        if has_subcommands(&text) {
             text.push(' ');
             if !push_upper(command.arg(1), &mut text) {
                 text.truncate(name);

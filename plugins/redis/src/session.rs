@@ -60,6 +60,8 @@ pub struct Connection {
     /// What follows an introduction is held until the target has answered so many parts of it.
     held_for: u32,
     transaction: Option<Transaction>,
+    /// The command before was left out: what is sent now would stand in its exchange.
+    has_left_out: bool,
     silence: Silence,
     replies: ReplyParser,
     expected: ExpectedReplies,
@@ -117,6 +119,7 @@ impl Connection {
             introduction,
             held_for: 0,
             transaction: None,
+            has_left_out: false,
             silence: Silence::default(),
             replies: ReplyParser::new(),
             expected: ExpectedReplies::default(),
@@ -254,16 +257,17 @@ impl Connection {
         ctx: &mut Context<'_>,
     ) -> Result<bool, Refusal> {
         let title = Title::of(command);
-        if title.is_forbidden() {
-            return Err(format!("command_{}", as_counter(title.label())).into());
-        }
         let kind = Kind::of(&title, command);
         let dropped_as = plugin.settings.dropped_as(title.name(), title.label());
+        if title.is_forbidden() && dropped_as.is_none() {
+            return Err(format!("command_{}", as_counter(title.label())).into());
+        }
         let fate = match dropped_as {
             Some(entry) => Fate::LeftOut(format!("dropped_{}", as_counter(entry)).into()),
             None => self.fate(plugin, kind, command)?,
         };
         ctx.begin_exchange(plugin.labels.admit(title.label()));
+        self.has_left_out = matches!(fate, Fate::LeftOut(_));
         let (words, expected) = match fate {
             Fate::LeftOut(name) => {
                 ctx.count(&name, 1);
@@ -345,6 +349,30 @@ impl Connection {
         }
     }
 
+    /// Ends the target's transaction.
+    fn discard(&mut self, ctx: &mut Context<'_>) {
+        let is_own = !std::mem::take(&mut self.has_left_out);
+        if !is_own {
+            ctx.begin_exchange("DISCARD");
+        }
+        let mut words = Vec::new();
+        rewrite::write_words(&mut words, &[b"DISCARD"]);
+        ctx.send(&words);
+        match (self.silence.swallows(Kind::Discard), is_own) {
+            (true, true) => {}
+            (true, false) => {
+                self.expected.push(Expected::Silence);
+                self.end_silences(ctx);
+            }
+            (false, true) => {
+                self.expected.push(Expected::OwnDiscard);
+            }
+            (false, false) => {
+                self.expected.push(Expected::Answer);
+            }
+        }
+    }
+
     /// What the client says next may be anywhere in a command.
     fn lose(&mut self, missing: Option<u64>, ctx: &mut Context<'_>) -> Result<(), Refusal> {
         ctx.count("gaps", 1);
@@ -367,12 +395,7 @@ impl Connection {
         // What is missing may be the transaction's end; it would swallow all that follows.
         if self.transaction.take().is_some() {
             ctx.count("transactions_cut", 1);
-            let mut words = Vec::new();
-            rewrite::write_words(&mut words, &[b"DISCARD"]);
-            ctx.send(&words);
-            if !self.silence.swallows(Kind::Discard) {
-                self.expected.push(Expected::OwnDiscard);
-            }
+            self.discard(ctx);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plugin_api::{Config, ConfigError, Value};
 
 use crate::accounts::{Account, Accounts};
+use crate::kind::has_subcommands;
 
 /// What a session is told to do.
 #[derive(Debug)]
@@ -110,8 +111,10 @@ fn databases(config: &Config) -> Result<BTreeMap<u64, u64>, ConfigError> {
 fn dropped(config: &Config) -> Result<BTreeSet<String>, ConfigError> {
     let command = |text: &str| {
         let words: Vec<_> = text.split_ascii_whitespace().collect();
-        match words.len() {
-            1 | 2 => Ok(words.join(" ").to_ascii_uppercase()),
+        let entry = words.join(" ").to_ascii_uppercase();
+        match words[..] {
+            [_] => Ok(entry),
+            [command, _] if has_subcommands(&command.to_ascii_uppercase()) => Ok(entry),
             _ => Err(config.error("drop", format!("`{text}` is no command and subcommand"))),
         }
     };
@@ -165,8 +168,11 @@ mod tests {
         assert_eq!(problem(limit), "block_limit_ms: must be 1 or more");
         let databases = Config::new().with("databases", Config::new().with("a", 1));
         assert!(problem(databases).starts_with("databases.a: both must be numbers"));
-        let drop = Config::new().with("drop", vec!["a b c"]);
-        assert_eq!(problem(drop), "drop: `a b c` is no command and subcommand");
+        for entry in ["a b c", "flushall async", ""] {
+            let drop = Config::new().with("drop", vec![entry]);
+            let expected = format!("drop: `{entry}` is no command and subcommand");
+            assert_eq!(problem(drop), expected);
+        }
         let accounts = Config::new().with("accounts", "x");
         assert!(problem(accounts).starts_with("accounts: line 1:"));
     }

@@ -269,6 +269,9 @@ fn some_commands_are_never_replayed_and_some_if_so_wished() {
     ] {
         assert_eq!(refusal(command).as_deref(), Some(reason));
     }
+    let unless = Config::new().with("drop", vec!["MIGRATE"]);
+    let played = play(&unless, "C: migrate a 1 k 0 5\\r\\nPING\\r\\n\n");
+    assert_eq!((sent(&played).as_str(), played.refusal()), ("PING|", None));
     let config = Config::new().with("drop", vec!["FLUSHALL", "config set"]);
     let played = play(
         &config,
@@ -475,6 +478,14 @@ fn who_joins_late_is_introduced_and_begins_with_a_whole_command() {
         "",
         "an inline command may be part of a value"
     );
+    // Where no account is known, nobody has logged in.
+    let text = r"
+        session 1 mid-stream
+        C: *1\r\n$4\r\nPING\r\n
+        T: -NOAUTH Authentication required.\r\n
+    ";
+    let unknown = play(&Config::new().with("db", 3), text);
+    assert_eq!(unknown.refusal(), Some("login_failed"));
 }
 
 #[test]
@@ -506,6 +517,20 @@ fn a_hole_costs_the_command_that_it_is_in() {
     assert_eq!(sent(&multi), "MULTI|INCR a|*1|$7|DISCARD|*1|$4|PING|");
     assert_eq!(multi.count("transactions_cut"), 1);
     assert_eq!(ends(&multi)[2..], ["PING: ok", "EXEC: left out"]);
+    // What the plugin says behind a command that was left out is none of that one's exchange.
+    let left_out = play(
+        &Config::new().with("drop", vec!["PUBLISH"]),
+        r"
+        C: MULTI\r\nPUBLISH c x\r\n
+        T: +OK\r\n
+        C gap unknown
+        T: +OK\r\n
+        C: *1\r\n$4\r\nPING\r\n
+        T: +PONG\r\n
+    ",
+    );
+    let wanted = ["MULTI: ok", "PUBLISH: left out", "DISCARD: ok", "PING: ok"];
+    assert_eq!(ends(&left_out), wanted);
 }
 
 #[test]

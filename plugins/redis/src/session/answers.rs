@@ -84,6 +84,12 @@ impl Connection {
     ) -> Result<(), Refusal> {
         match (expected, facts.is_error) {
             (Expected::OwnLogin, true) => return Err(login_failed(code, ctx)),
+            // Nobody has logged in, since no account of the target's is known.
+            (_, true) if code == "NOAUTH" => {
+                let words = "the target wants a login that was not captured: give it `password`";
+                ctx.log(Level::Warn, words);
+                return Err("login_failed".into());
+            }
             (Expected::OwnSelect, true) => {
                 ctx.log(Level::Warn, &format!("the target answers {code} to SELECT"));
                 return Err("select_failed".into());
