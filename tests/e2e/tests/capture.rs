@@ -68,6 +68,8 @@ fn load(lab: &Lab, nginx: &Nginx) {
     assert_eq!(wrk.run(client).unwrap().errors, 0);
     let wrk = Wrk::short(nginx.ipv4(), 8, load_time() / 2).at_rate(RATE);
     assert_eq!(wrk.run(client).unwrap().errors, 0);
+    // The recordings end one after the other: nothing may be under way then.
+    nginx.wait_idle().unwrap();
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn r_10_gives_a_tenth_of_the_connections(mode: Mode) {
     let mut connections = 0;
     while connections < 10_000 {
         replay.load(&Wrk::short(replay.server(), 64, load_time()));
+        replay.origin.wait_idle().unwrap();
         connections = replay.origin.connection_count().unwrap();
     }
     let report = replay.finish();

@@ -29,6 +29,9 @@ fn the_target_gets_the_sum(mode: Mode) {
     replay.load(&Wrk::short(replay.server(), 16, load_time() / 2));
     assert!(running.wait(load_time() * 10).unwrap().status.success());
 
+    for origin in [&replay.origin, &nginx] {
+        origin.wait_idle().unwrap();
+    }
     let counts = || {
         let origins = [&replay.origin, &nginx].map(|server| server.request_count().unwrap());
         (origins, replay.target.request_count().unwrap())

@@ -50,6 +50,7 @@ fn a_target_that_hangs_holds_up_no_other(mode: Mode) {
     }
     let output = load.wait(TIMEOUT).unwrap();
     assert_eq!(WrkReport::parse(&output.stdout).unwrap().errors, 0);
+    replay.origin.wait_idle().unwrap();
     let total = count(&replay.origin);
     let behind = wait_until("the target that works", AT_ONCE, || {
         count(&replay.target) == total

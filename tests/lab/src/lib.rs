@@ -37,6 +37,7 @@ mod programs;
 mod redis;
 mod report;
 mod requirements;
+mod sockets;
 mod sysbench;
 mod wait;
 mod watch;

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Host, Process, Result};
+use crate::process::children_of;
+use crate::sockets::has_connections;
+use crate::{Host, Process, Result, wait_until};
 
 /// The sizes of the files that it serves as `/size/BYTES`.
 const FILE_SIZES: [usize; 5] = [0, 100, 10_000, 1_000_000, 8_388_608];
+
+/// How long clients that have gone may still be served.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a server is set up.
 #[derive(Debug, Clone)]
@@ -46,6 +51,7 @@ impl Default for NginxConfig {
 #[derive(Debug)]
 pub struct Nginx {
     process: Process,
+    pid: u32,
     host: Host,
     port: u16,
     log: String,
@@ -96,6 +102,7 @@ impl Nginx {
         let port = config.ports.first().copied().unwrap_or(80);
         process.wait_listening(port)?;
         Ok(Self {
+            pid: process.pid()?,
             process,
             host: host.clone(),
             port,
@@ -164,13 +171,25 @@ impl Nginx {
         Ok(connections.len() as u64)
     }
 
+    /// Waits until it has no connection any more, and thus has logged all that it will log of the
+    /// clients that have gone.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`](crate::LabError::Timeout) when some are still there.
+    pub fn wait_idle(&self) -> Result<()> {
+        let what = format!("nginx on {} to have no connection", self.host.name());
+        let is_idle = |worker: &u32| !has_connections(*worker, self.port);
+        let are_idle = || children_of(self.pid).iter().all(is_idle);
+        wait_until(&what, IDLE_TIMEOUT, are_idle).map(drop)
+    }
+
     /// Makes the server hang: nothing of it runs any more, while its kernel goes on to accept
     /// connections and data for it until the buffers are full.
     ///
     /// # Errors
-    /// As [`Process::signal_children`].
+    /// As [`Process::stop_children`].
     pub fn pause(&mut self) -> Result<()> {
-        self.process.signal_children(Signal::SIGSTOP)
+        self.process.stop_children()
     }
 
     /// Lets the server go on after [`pause`](Self::pause).

@@ -12,6 +12,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::init::child_of;
 use crate::lab::Shared;
+use crate::sockets::listens;
 use crate::{LabError, Result, wait_until};
 
 /// How long the machine may take from fork to exec.
@@ -132,6 +133,18 @@ impl Process {
         children_of(pid)
             .into_iter()
             .try_for_each(|child| self.signal_one(child, signal))
+    }
+
+    /// Stops the program's children and waits until none of them does anything any more.
+    ///
+    /// # Errors
+    /// As [`signal_children`](Self::signal_children), or [`LabError::Timeout`].
+    pub fn stop_children(&mut self) -> Result<()> {
+        self.signal_children(Signal::SIGSTOP)?;
+        let pid = self.pid()?;
+        let what = format!("the children of `{}` to stop", self.text);
+        let all = || children_of(pid).into_iter().all(is_stopped);
+        wait_until(&what, START_TIMEOUT, all).map(drop)
     }
 
     fn signal_one(&self, pid: u32, signal: Signal) -> Result<()> {
@@ -269,35 +282,21 @@ fn is_starting(child: u32, outer: u32) -> bool {
         || executable(outer).is_ok_and(|nsenter| nsenter.file_name() == current.file_name())
 }
 
-/// Tells whether a process holds a socket that listens on a TCP port.
-fn listens(pid: u32, port: u16) -> bool {
-    const LISTEN: &str = "0A";
-    let suffix = format!(":{port:04X}");
-    let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")));
-    let text: String = tables.into_iter().flatten().collect();
-    let sockets: Vec<_> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.len() > 9 && words[1].ends_with(&suffix) && words[3] == LISTEN)
-        .map(|words| format!("socket:[{}]", words[9]))
-        .collect();
-    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    files
-        .flatten()
-        .filter_map(|file| fs::read_link(file.path()).ok())
-        .any(|link| {
-            let link = link.to_string_lossy();
-            sockets.iter().any(|socket| *socket == link)
-        })
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
+/// The processes that a process has started and that still run.
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.unwrap_or_default();
     let words = children.split_whitespace();
     words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Tells whether a signal has stopped a process.
+fn is_stopped(pid: u32) -> bool {
+    const STOPPED: &str = "T";
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The first field after the name, which may hold spaces and parentheses.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().next() == Some(STOPPED)
 }
 
 fn usage_of(pid: u32) -> Result<Usage> {

@@ -94,6 +94,24 @@ fn a_paused_server_answers_only_when_it_goes_on() {
 }
 
 #[test]
+fn an_idle_server_has_logged_what_clients_asked_before_they_went() {
+    let Some(lab) = Lab::for_test() else { return };
+    let nginx = Nginx::start(lab.host("origin"), &NginxConfig::default()).unwrap();
+    // It asks late, and goes before there can be an answer.
+    let script = "exec 3<>/dev/tcp/$0/80; echo open; sleep 1; \
+                  printf 'GET / HTTP/1.1\r\nHost: lab\r\n\r\n' >&3";
+    let client = lab.host("client").command("bash").args(["-c", script]);
+    let client = client.arg(lab.host("origin").ipv4()).spawn().unwrap();
+    tcpcopy_lab::wait_until("the connection", TIMEOUT, || {
+        client.stdout().contains("open")
+    })
+    .unwrap();
+    assert_eq!(nginx.request_count().unwrap(), 0);
+    nginx.wait_idle().unwrap();
+    assert_eq!(nginx.request_count().unwrap(), 1);
+}
+
+#[test]
 fn a_login_site_takes_posts_of_its_own_sessions_only() {
     let Some(lab) = Lab::for_test() else { return };
     let [one, other] = ["origin", "target"].map(|host| LoginSite::start(lab.host(host), 18));
