@@ -94,15 +94,22 @@ fn idle_connections_fit_into_the_budget(mode: Mode, connections: u64) {
             .all(|client| client.stdout().contains("held"))
     })
     .unwrap();
+    // An answer is written down after it was given.
+    wait_until("the origin's journal", TIMEOUT, || {
+        answered(&replay.lab, "origin") >= connections
+    })
+    .unwrap();
     assert_eq!(answered(&replay.lab, "origin"), connections);
     let caught_up = wait_until("the target to have them too", TIMEOUT, || {
         answered(&replay.lab, "target") >= connections
     });
-    assert_eq!(
-        answered(&replay.lab, "target"),
-        connections,
-        "{caught_up:?}"
-    );
+    let at_target = answered(&replay.lab, "target");
+    if at_target != connections {
+        panic!(
+            "{at_target} of {connections}, {caught_up:?}\n{}",
+            replay.finish()
+        );
+    }
 
     let budget = PROGRAM_BYTES + connections * SESSION_BYTES + RING_BYTES;
     let tcpcopy = replay

@@ -80,6 +80,11 @@ fn bodies_are_equal(mode: Mode, loss_percent: f64, bodies: u64) {
         .run()
         .unwrap();
 
+    // A download is written down after the client has it.
+    wait_until("the origin's journal", TIMEOUT, || {
+        journal(&replay.lab, "origin").len() as u64 >= 2 * bodies
+    })
+    .unwrap();
     let origin = journal(&replay.lab, "origin");
     assert_eq!(origin.len() as u64, 2 * bodies);
     let caught_up = wait_until("all bodies", TIMEOUT, || {

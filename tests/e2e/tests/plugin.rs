@@ -92,8 +92,12 @@ impl Replay {
     /// asserts that each target heard what the plugin makes of what the origin heard: nothing else,
     /// and nothing less.
     fn finish(&mut self, copies: usize, prefix: &str) -> (Report, Vec<String>) {
+        // A connection is written down when the server sees its end.
+        wait_until("the origin's journal", TIMEOUT, || {
+            self.heard("origin").len() as u64 == CONNECTIONS
+        })
+        .unwrap();
         let origin = self.heard("origin");
-        assert_eq!(origin.len() as u64, CONNECTIONS);
         let of_one = |connection: &String| {
             let lines = connection.split_terminator('|');
             lines

@@ -37,21 +37,13 @@ fn bodies_arrive_whole_and_are_written_down() {
         .arg(address)
         .run()
         .unwrap();
-    let journal = lab.read("journal").unwrap();
-    assert_eq!(
-        journal
-            .lines()
-            .filter(|line| line.starts_with("up "))
-            .count(),
-        40
-    );
-    assert_eq!(
-        journal
-            .lines()
-            .filter(|line| line.starts_with("down "))
-            .count(),
-        40
-    );
+    // A download is written down after the client has it.
+    let count = |way: &str| {
+        let journal = lab.read("journal").unwrap();
+        journal.lines().filter(|line| line.starts_with(way)).count()
+    };
+    wait_until("the journal", TIMEOUT, || count("") >= 80).unwrap();
+    assert_eq!((count("up "), count("down ")), (40, 40));
 }
 
 #[test]
@@ -83,5 +75,7 @@ fn more_connections_are_held_than_one_process_may_open() {
         client.stdout().contains("held 120")
     })
     .unwrap();
-    assert_eq!(lab.read("journal").unwrap(), "answered\n".repeat(120));
+    let journal = || lab.read("journal").unwrap();
+    wait_until("the journal", TIMEOUT, || journal().lines().count() >= 120).unwrap();
+    assert_eq!(journal(), "answered\n".repeat(120));
 }
