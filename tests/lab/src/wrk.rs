@@ -8,8 +8,8 @@ use crate::{Command, Host, LabError, Process, Result, Usage, wait_until};
 /// How much longer than asked a load may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long before its end a load of pipelined requests says its last ones.
-const DRAIN: Duration = Duration::from_millis(400);
+/// How much longer a load of pipelined requests lasts, in which it says none.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// How a load is made.
 #[derive(Debug, Clone)]
@@ -129,12 +129,22 @@ impl Wrk {
         let script = self.script(number);
         let name = format!("wrk-{number}.lua");
         let script = host.shared().write(&name, script.as_bytes())?;
+        let drain = match self.pipelined {
+            1 => Duration::ZERO,
+            _ => DRAIN,
+        };
+        let duration = self.whole_seconds() + drain;
         Ok(host
             .command("wrk")
             .args(["-t", "1", "-c", &self.connections.to_string()])
-            .args(["-d", &format!("{}s", self.duration.as_secs().max(1))])
+            .args(["-d", &format!("{}s", duration.as_secs())])
             .args(["--timeout", "30s", "-s", &script])
             .arg(format!("http://{}{}", self.server, self.path)))
+    }
+
+    /// How long requests are made: wrk takes whole seconds only.
+    fn whole_seconds(&self) -> Duration {
+        Duration::from_secs(self.duration.as_secs().max(1))
     }
 
     /// The Lua script that makes wrk send what this load asks for.
@@ -188,8 +198,7 @@ impl Wrk {
         }
         // A server drops what it has not yet read of a client that has gone, and how much that
         // is differs from server to server: so nothing may be under way when wrk ends.
-        let duration = Duration::from_secs(self.duration.as_secs().max(1));
-        let last_ms = duration.saturating_sub(DRAIN).as_millis();
+        let last_ms = self.whole_seconds().as_millis();
         format!(
             "local ffi = require(\"ffi\")\n\
              ffi.cdef[[\n  typedef struct {{ long s, ns; }} lab_time;\n\
