@@ -10,6 +10,9 @@ use crate::programs;
 /// How long a doctor may take.
 const DOCTOR_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The file of the lab that sends the client away.
+const NO_MORE_VISITORS: &str = "no-more-visitors";
+
 /// Origin, target, intercept, and a client that talks to the origin all the time.
 #[derive(Debug)]
 pub struct Clinic {
@@ -71,11 +74,12 @@ impl Clinic {
     /// When it can't be started.
     pub fn let_visitors_come(&mut self) {
         let server = self.setup.server(self.lab.host("origin"));
-        let script = r#"while :; do curl -s -o /dev/null "http://$0/"; sleep 0.2; done"#;
+        let script = r#"rm -f "$1"
+            while [ ! -e "$1" ]; do curl -s -o /dev/null "http://$0/"; sleep 0.2; done"#;
         let client = self.lab.host("client");
-        let visitor = client
-            .command("sh")
-            .args(["-c", script, &server.to_string()]);
+        let no_more = self.lab.path(NO_MORE_VISITORS);
+        let visitor = client.command("sh").args(["-c", script]);
+        let visitor = visitor.arg(server).arg(no_more);
         self.visitor = Some(visitor.spawn().expect("the visitor comes"));
         let before = self.origin.request_count().expect("a log");
         let more = || {
@@ -86,9 +90,17 @@ impl Clinic {
         wait_until("a visitor", DOCTOR_TIMEOUT, more).expect("a visitor comes");
     }
 
-    /// Sends the client away.
+    /// Sends the client away, and waits until its last visit is over.
+    ///
+    /// # Panics
+    /// When it does not end.
     pub fn send_visitors_away(&mut self) {
-        self.visitor = None;
+        let written = self.lab.write(NO_MORE_VISITORS, "");
+        written.expect("the lab takes a file");
+        if let Some(mut visitor) = self.visitor.take() {
+            let ended = visitor.wait(DOCTOR_TIMEOUT);
+            ended.unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     /// Ends the server under test in good order.
