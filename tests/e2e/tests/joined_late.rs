@@ -10,14 +10,15 @@ use tcpcopy_e2e::{Replay, load_time};
 use tcpcopy_lab::{Mode, Setup, Wrk, WrkReport, wait_until};
 
 const CONNECTIONS: u32 = 64;
+/// What it takes until a replay has begun, of the load's time.
+const START_TIME: Duration = Duration::from_secs(12);
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 fn connections_that_were_there_before_are_replayed(mode: Mode) {
     let Some(mut replay) = Replay::prepare(Setup::new(mode)) else {
         return;
     };
-    // Starting tcpcopy takes a part of the load's time.
-    let duration = load_time() + Duration::from_secs(5);
+    let duration = load_time() + START_TIME;
     let load = Wrk::keep_alive(replay.server(), CONNECTIONS, duration).at_rate(3_000);
     let mut running = load.spawn(replay.lab.host("client")).unwrap();
     wait_until("the load to run", TIMEOUT, || {
@@ -80,7 +81,7 @@ fn with_the_option_o_they_are_left_alone(mode: Mode) {
     let Some(mut replay) = Replay::prepare(setup) else {
         return;
     };
-    let load = Wrk::keep_alive(replay.server(), 8, load_time() + Duration::from_secs(5));
+    let load = Wrk::keep_alive(replay.server(), 8, load_time() + START_TIME);
     let mut running = load.at_rate(100).spawn(replay.lab.host("client")).unwrap();
     wait_until("the load to run", TIMEOUT, || {
         replay.origin.connection_count().unwrap() == 8
