@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use std::thread;
 use std::time::Duration;
 
 use tcpcopy_e2e::{Form, plug, programs, scaled, tell};
@@ -16,8 +17,11 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 const REPORT: &str = "report.json";
 const PORT: u16 = 6379;
 
-/// Commands that take some seconds.
-const LONG_LOAD: &str = "200000";
+/// Commands that take longer than any test.
+const ENDLESS_LOAD: &str = "1000000000";
+
+/// A target that counts nothing new for so long has counted all.
+const REST: Duration = Duration::from_secs(2);
 
 const CLIENTS: &str = include_str!("plugin_redis/clients.py");
 
@@ -105,14 +109,15 @@ impl Replay {
     }
 
     /// The same as [`start`](Self::start), with clients that have logged in before tcpcopy starts and
-    /// go on for longer than that takes.
+    /// go on until they are stopped, as children of the process.
     fn join(mode: Mode, form: Form) -> Option<(Self, Process)> {
         let lab = Lab::for_test()?;
         let origin = Redis::start_for(lab.host("origin"), AT_ORIGIN).unwrap();
         let server = origin.ipv4().ip();
-        let load = lab.host("client").command("redis-benchmark");
+        let load = lab.host("client").command("sh");
+        let load = load.args(["-c", r#"redis-benchmark "$@" & wait"#, "sh"]);
         let load = load.args(["-h", &server.to_string(), "-a", AT_ORIGIN.password]);
-        let load = load.args(["-q", "-c", "4", "-n", LONG_LOAD, "-t", "get"]);
+        let load = load.args(["-q", "-c", "4", "-n", ENDLESS_LOAD, "-t", "get"]);
         let load = load.spawn().unwrap();
         wait_until("the load to begin", TIMEOUT, || {
             origin
@@ -247,8 +252,21 @@ fn clients_from_before_the_capture() {
     let Some((replay, mut load)) = Replay::join(Mode::Target, Form::Native) else {
         return;
     };
+    let gets = || {
+        let calls = replay.target.calls().unwrap();
+        calls.get("get").copied().unwrap_or(0)
+    };
+    wait_until("the replay to run", TIMEOUT, || gets() > 1_000).unwrap();
     assert!(load.is_running(), "tcpcopy was to start while it runs");
-    assert!(load.wait(LOAD_TIMEOUT).unwrap().status.success());
+    // Whoever is stopped breaks nothing off, and says no more.
+    load.stop_children().unwrap();
+    let mut seen = 0;
+    wait_until("the target to rest", TIMEOUT, || {
+        thread::sleep(REST);
+        let before = std::mem::replace(&mut seen, gets());
+        before == seen
+    })
+    .unwrap();
     let report = Programs::finish_tcpcopy(&replay.lab, replay.tcpcopy, REPORT).unwrap();
     report.assert_balanced();
     let (calls, errors) = (
