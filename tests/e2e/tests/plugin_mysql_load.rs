@@ -24,7 +24,7 @@ const CONTENDED_ROWS: u32 = 20;
 /// So often at most that load is made until two transactions have stood in each other's way.
 const CONTENDED_ROUNDS: u32 = 5;
 /// What it takes until a replay has begun.
-const START_TIME: Duration = Duration::from_secs(4);
+const START_TIME: Duration = Duration::from_secs(12);
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DATABASE: &str = "sbtest";
 
