@@ -185,8 +185,16 @@ impl MysqlReplay {
     /// # Panics
     /// When a program does not start.
     pub fn start(&mut self, mode: Mode, form: Form, configuration: &str) {
+        self.start_with_more(mode, form, configuration, &[]);
+    }
+
+    /// The same with more options for tcpcopy.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with_more(&mut self, mode: Mode, form: Form, configuration: &str, more: &[&str]) {
         let plugged = plug(&self.lab, "mysql", form, configuration);
-        self.start_with(&setup(mode).with(plugged));
+        self.start_with(&setup(mode).with(plugged).with(more));
     }
 
     /// Loses `percent` of the packets between tcpcopy and the target from now on, in both

@@ -266,7 +266,8 @@ def kills():
 
         thread = threading.Thread(target=sleep)
         thread.start()
-        time.sleep(1.0)
+        # The target must have begun it too, which nothing tells here.
+        time.sleep(3.0)
         if kind == "command":
             killer.ask(COMMAND.COM_PROCESS_KILL, client.thread_id().to_bytes(4, "little"))
         else:
