@@ -23,8 +23,9 @@ const PROGRAM_BYTES: u64 = 24 << 20;
 /// and so much for each live session.
 const SESSION_BYTES: u64 = 1_536;
 
-/// The capture ring (`-B`), which comes on top.
-const RING_BYTES: u64 = 32 << 20;
+/// The capture ring (`-B`), in MiB, which comes on top: connections that are opened as fast as it
+/// goes need room while the machine does other things.
+const RING_MB: u64 = 128;
 
 fn accept(lab: &Lab, host: &str) -> Process {
     let mut server = lab
@@ -80,7 +81,7 @@ fn connect(lab: &mut Lab, connections: u64) -> Vec<Process> {
 fn idle_connections_fit_into_the_budget(mode: Mode, connections: u64) {
     let setup = Setup {
         port: 8080,
-        ..Setup::new(mode)
+        ..Setup::new(mode).with(["-B", &RING_MB.to_string()])
     };
     let Some(mut replay) = Replay::prepare(setup) else {
         return;
@@ -111,7 +112,7 @@ fn idle_connections_fit_into_the_budget(mode: Mode, connections: u64) {
         );
     }
 
-    let budget = PROGRAM_BYTES + connections * SESSION_BYTES + RING_BYTES;
+    let budget = PROGRAM_BYTES + connections * SESSION_BYTES + (RING_MB << 20);
     let tcpcopy = replay
         .tcpcopy
         .as_mut()
