@@ -194,6 +194,19 @@ impl Setup {
         })
     }
 
+    /// The client's words are marked; those with an `x` are left out.
+    pub(crate) fn leaving_out(self) -> Self {
+        self.marking().on("client", |actions, text| {
+            for word in text.split_inclusive(' ') {
+                actions.begin_exchange();
+                if !word.starts_with('x') {
+                    actions.send(word.as_bytes());
+                }
+            }
+            Ok(())
+        })
+    }
+
     pub(crate) fn build(self) -> Dialogue {
         let notes = Arc::clone(&self.plugin.notes);
         Dialogue {

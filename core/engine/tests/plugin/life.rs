@@ -354,22 +354,9 @@ fn a_target_that_turns_every_login_down_is_not_asked_for_ever() {
     assert_eq!(dialogue.asked(), Asked::Rest);
 }
 
-/// The client's words are marked; those with an `x` are left out.
-fn leaving_out(setup: Setup) -> Setup {
-    setup.marking().on("client", |actions, text| {
-        for word in text.split_inclusive(' ') {
-            actions.begin_exchange();
-            if !word.starts_with('x') {
-                actions.send(word.as_bytes());
-            }
-        }
-        Ok(())
-    })
-}
-
 #[test]
 fn requests_left_out_count_once_when_the_target_closes_behind_them() {
-    let mut dialogue = leaving_out(Setup::new()).established();
+    let mut dialogue = Setup::new().leaving_out().established();
     dialogue.say(0, "one ");
     assert_eq!(dialogue.sent(), "one ");
     dialogue.acknowledge();
@@ -394,7 +381,7 @@ fn requests_left_out_count_once_when_the_target_closes_behind_them() {
 
 #[test]
 fn what_is_left_out_takes_no_memory_for_long() {
-    let mut dialogue = leaving_out(Setup::new()).established();
+    let mut dialogue = Setup::new().leaving_out().established();
     for request in 0..1_000 {
         dialogue.say(request * 100, "x-of-which-nothing-is-sent");
         assert_eq!(dialogue.sent(), "");
