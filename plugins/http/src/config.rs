@@ -48,7 +48,7 @@ fn keys() -> Vec<Key> {
         Key::list("keep", "requests to replay, all others are left out: tables as in drop"),
         Key::table("sample", "a part of the requests, all with the same value or none: by (cookie:NAME, header:NAME or query:NAME), percent (0 to 100), without (what becomes of requests without it: client, its address takes its place; keep; drop)"),
         Key::list("learn", "values that both servers issue, each its own: tables of from (cookie:NAME, header:NAME, json:PATH, body:PATTERN), to (list of cookie:NAME, header:NAME, query:NAME, form:NAME, json:PATH; the same place without it), path (a pattern: of requests whose answers are looked at), wait_ms (how long a request waits, 0 to 60000, 500 without it), otherwise (send or drop what has no counterpart, send without it), expiry_s (1 to 31622400, 86400 without it), name (for counters)").needs(Needs::ORIGIN),
-        Key::integer("body_bytes", "bytes of a body that rules look at, 1024 to 16777216").default("262144"),
+        Key::integer("body_bytes", "bytes of a body that rules look at, 1024 to 2097152").default("262144"),
         Key::integer("expect_wait_ms", "how long a body waits for the target's 100 Continue, 0 to 60000 ms").default("1000"),
         Key::integer("header_bytes", "bytes of a head at most, and of trailers; a session with more is refused; 1024 to 1048576").default("65536"),
         Key::integer("header_count", "headers of a request or answer at most; 1 to 256").default("128"),

@@ -12,6 +12,10 @@ use crate::values::{Counters, MAX_RULES, Rule, Source, Values};
 /// would think.
 const BODY_BYTES: i64 = 256 * 1024;
 
+/// The most that `body_bytes` may allow: what is kept of a body leaves in one call, with what came
+/// while a value was waited for, and tcpcopy takes 4 MiB a call.
+const MAX_BODY_BYTES: i64 = 2 << 20;
+
 /// How long a request waits for a value unless said otherwise.
 const WAIT_MS: i64 = 500;
 
@@ -19,7 +23,7 @@ const WAIT_MS: i64 = 500;
 const EXPIRY_S: i64 = 86_400;
 
 pub(super) fn values(config: &Config) -> Result<Values, ConfigError> {
-    let body_bytes = within(config, "body_bytes", BODY_BYTES, 1024, 16 << 20)?;
+    let body_bytes = within(config, "body_bytes", BODY_BYTES, 1024, MAX_BODY_BYTES)?;
     let tables = config.tables("learn")?;
     if tables.len() > MAX_RULES {
         return Err(config.error("learn", format!("there may be {MAX_RULES} rules at most")));

@@ -3,7 +3,7 @@
 use plugin_api::Config;
 use plugin_api::testkit::Played;
 
-use crate::play::{exchanges, play, sent};
+use crate::play::{exchanges, play, problem, sent};
 
 /// A cookie and the token of a form; a request whose cookie has no counterpart is left out.
 fn config() -> Config {
@@ -99,4 +99,15 @@ fn an_upgrade_that_is_dropped_behind_another_request_holds_nothing_back() {
         ),
     );
     goes_on(&play(&config, &twice));
+}
+
+/// What is kept of a body leaves in one call, and tcpcopy takes 4 MiB a call.
+#[test]
+fn no_more_of_a_body_is_kept_than_one_call_may_send() {
+    use plugin_api::Plugin;
+    let of = |bytes: i64| config().with("body_bytes", bytes);
+    assert!(tcpcopy_plugin_http::Http::configure(&of(2 << 20)).is_ok());
+    for bytes in [1023, (2 << 20) + 1, 16 << 20] {
+        assert_eq!(problem(&of(bytes)), "body_bytes: must be 1024 to 2097152");
+    }
 }
