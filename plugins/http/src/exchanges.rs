@@ -124,6 +124,13 @@ impl Exchanges {
         at.is_some_and(|at| self.list[at].target != Target::LeftOut)
     }
 
+    /// Whether the target's answer is still to come, or to end, or may be: it may have come before
+    /// the request has ended.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        let at = self.place(number);
+        at.is_some_and(|at| !self.list[at].target.is_over())
+    }
+
     /// The target's answer is complete, or will never be. Returns the origin's status, if it is
     /// known.
     pub(crate) fn answered(&mut self, number: u64, learnt: Learnt) -> Option<u16> {

@@ -189,11 +189,14 @@ impl Connection {
         }
         if is_end && let Some(current) = self.current.take() {
             self.pair(plugin, ctx);
-            if current.may_switch && self.exchanges.is_for_target(current.number) {
+            if current.may_switch && self.exchanges.is_open(current.number) {
                 self.switch = Some(Switch {
                     number: current.number,
                     kept: Vec::new(),
                 });
+            } else if current.may_switch {
+                // The target has answered already, or will not be asked.
+                self.has_stayed = true;
             }
         }
     }
@@ -222,7 +225,7 @@ impl Connection {
         self.holds.settle(ctx);
         // The target will not be asked for another protocol. That request was the last one kept.
         let switch = self.switch.as_ref().map(|it| it.number);
-        if switch.is_some_and(|it| !self.exchanges.is_for_target(it)) {
+        if switch.is_some_and(|it| !self.exchanges.is_open(it)) {
             self.stay(plugin, ctx);
         }
     }

@@ -111,3 +111,27 @@ fn no_more_of_a_body_is_kept_than_one_call_may_send() {
         assert_eq!(problem(&of(bytes)), "body_bytes: must be 1024 to 2097152");
     }
 }
+
+#[test]
+fn an_upgrade_that_is_refused_before_its_body_ends_holds_nothing_back() {
+    let length = r"Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 4";
+    let no = r"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n";
+    let start = &*format!(r"C: POST /a HTTP/1.1\r\n{length}\r\n\r\nbo");
+    let (target, origin) = (&*format!("T: {no}"), &*format!("O: {no}"));
+    let next = r"C: GET /b HTTP/1.1\r\n\r\n";
+    for steps in [
+        [start, target, "C: dy", origin, next],
+        [start, target, origin, "C: dy", next],
+        [start, origin, target, "C: dy", next],
+        [start, target, "C: dy", next, origin],
+    ] {
+        let played = play(&config(), &steps.join("\n"));
+        goes_on(&played);
+        assert!(!played.sessions[0].passed_through);
+    }
+    // What the origin agreed to is no request.
+    let other = [start, target, r"C: dy\x81\x00"].join("\n");
+    for config in [Config::new(), config()] {
+        assert_eq!(play(&config, &other).refusal(), Some("upgrade_refused"));
+    }
+}
