@@ -168,11 +168,12 @@ fn leading_literal(pattern: &str) -> Vec<u8> {
             '.' | '^' | '$' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' => break,
             plain => plain,
         };
-        // What may be missing or come again is not literal.
-        if matches!(chars.peek(), Some('?' | '*' | '+' | '{')) {
+        // What may be missing or come again is not literal, and what is not ASCII has other bytes
+        // in Latin-1.
+        if !plain.is_ascii() || matches!(chars.peek(), Some('?' | '*' | '+' | '{')) {
             break;
         }
-        literal.extend_from_slice(plain.encode_utf8(&mut [0; 4]).as_bytes());
+        literal.push(plain as u8);
     }
     literal
 }
@@ -200,6 +201,7 @@ mod tests {
         assert_eq!(of(r"user\>-x"), "user");
         assert_eq!(of(r"\<user"), "");
         assert_eq!(of("abc|def"), "");
+        assert_eq!(of("/café/x"), "/caf");
     }
 
     #[test]
@@ -211,6 +213,16 @@ mod tests {
             assert_eq!(found.as_deref(), Some(&b"ab\xe9c"[..]));
             assert_eq!(find("é token=\"é\"".as_bytes()), Some("é".into()));
             assert_eq!(find(b"token=\""), None);
+        }
+    }
+
+    #[test]
+    fn a_letter_matches_as_latin_1_and_as_utf_8() {
+        for text in ["^/café$", "/café", "é", "café/?", "(?i)CAFé"] {
+            let pattern = pattern(text);
+            assert!(pattern.is_match(b"/caf\xe9"), "{text}");
+            assert!(pattern.is_match("/café".as_bytes()), "{text}");
+            assert!(!pattern.is_match(b"/caf\xe8"), "{text}");
         }
     }
 

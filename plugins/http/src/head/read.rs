@@ -33,6 +33,12 @@ impl Head {
             Message::Request => self.read_request(bytes, room),
             Message::Answer => self.read_answer(bytes, room),
         };
+        let read = match read {
+            Err(Error::Token) if message == Message::Request => {
+                self.read_latin_request(bytes, limits)
+            }
+            read => read,
+        };
         match read {
             Ok(Some(length)) if length > limits.head_bytes => Err(Malformed::HeadTooLarge),
             Ok(None) if bytes.len() > limits.head_bytes => Err(Malformed::HeadTooLarge),
@@ -59,6 +65,32 @@ impl Head {
         self.status = 0;
         self.take(bytes, length, request.headers);
         Ok(Some(length))
+    }
+
+    /// Reads a request whose target may have bytes that are no UTF-8, which `httparse` takes for an
+    /// error: it is shown letters in their place. Method and version must be ASCII.
+    fn read_latin_request(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, Error> {
+        // One byte more tells that a head is too large.
+        let bytes = &bytes[..bytes.len().min(limits.head_bytes + 1)];
+        let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+        let target = memchr::memchr(b' ', &bytes[..end]).unwrap_or(end);
+        if bytes[target..end].is_ascii() {
+            return Err(Error::Token);
+        }
+        let mut shown = bytes.to_vec();
+        for byte in shown[target..end].iter_mut().filter(|it| !it.is_ascii()) {
+            *byte = b'x';
+        }
+        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let read = self.read_request(&shown, &mut room[..limits.fields])?;
+        if let Some(length) = read {
+            self.text.copy_from_slice(&bytes[..length]);
+        }
+        Ok(read)
     }
 
     fn read_answer<'b>(

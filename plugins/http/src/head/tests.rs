@@ -59,6 +59,33 @@ fn fields_are_set_added_removed_and_renamed() {
 }
 
 #[test]
+fn a_target_may_have_bytes_that_are_no_utf_8() {
+    let bytes = b"GET /caf\xe9?\xff=\x80 HTTP/1.1\r\nHost: x\r\nA: \xe9\r\n\r\nb\xe9dy";
+    let (head_bytes, limits) = (bytes.len() - 4, Limits::DEFAULT);
+    let mut head = Head::default();
+    let read = head.read(Message::Request, bytes, &limits);
+    assert_eq!(read, Ok(Some(head_bytes)));
+    assert_eq!(head.target(), b"/caf\xe9?\xff=\x80");
+    let fields: Vec<_> = head.fields().collect();
+    assert_eq!(fields, [(&b"Host"[..], &b"x"[..]), (b"A", b"\xe9")]);
+    let mut all = Vec::new();
+    head.write(|piece| all.extend_from_slice(piece));
+    assert_eq!(all, bytes[..head_bytes]);
+    for cut in 1..head_bytes {
+        let read = head.read(Message::Request, &bytes[..cut], &limits);
+        assert_eq!(read, Ok(None), "cut at {cut}");
+    }
+    let small = |head_bytes| Limits {
+        head_bytes,
+        ..limits
+    };
+    let read = head.read(Message::Request, bytes, &small(head_bytes));
+    assert_eq!(read, Ok(Some(head_bytes)));
+    let read = head.read(Message::Request, bytes, &small(head_bytes - 1));
+    assert_eq!(read, Err(Malformed::HeadTooLarge));
+}
+
+#[test]
 fn a_head_without_fields_gets_its_first() {
     let mut head = request(b"GET / HTTP/1.1\r\n\r\n");
     head.add(b"A", to("b"));
@@ -88,6 +115,13 @@ fn what_is_wrong_has_a_name() {
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Malformed::Http2),
         (b"GET / HTTP/3.0\r\n\r\n", Malformed::Version),
         (b"GET /\r\n\r\n", Malformed::BadHead),
+        (b"G\xe9T /\xe9 HTTP/1.1\r\n\r\n", Malformed::BadHead),
+        (b"GET /\xe9\x00 HTTP/1.1\r\n\r\n", Malformed::BadHead),
+        (b"GET /\xe9 b HTTP/1.1\r\n\r\n", Malformed::Version),
+        (
+            b"GET /\xe9 HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+            Malformed::ObsFold,
+        ),
         (
             b"GET / HTTP/1.1\r\nA:\r\nB:\r\nC:\r\n\r\n",
             Malformed::TooManyHeaders,

@@ -46,6 +46,22 @@ fn an_origin_that_is_not_captured_is_given_up_where_all_is_dropped() {
 }
 
 #[test]
+fn a_path_that_is_no_utf_8_is_seen_as_latin_1() {
+    let text = r"
+        C: GET /caf\xe9/1?a=\xff HTTP/1.1\r\nHost: x\r\n\r\n
+        C: GET /caf\xc3\xa9/2 HTTP/1.1\r\n\r\nGET /caf\xe8/3 HTTP/1.1\r\n\r\n
+    ";
+    let played = play(&Config::new(), text);
+    let expected = b"GET /caf\xe9/1?a=\xff HTTP/1.1\r\nHost: x\r\n\r\n\
+        GET /caf\xc3\xa9/2 HTTP/1.1\r\n\r\nGET /caf\xe8/3 HTTP/1.1\r\n\r\n";
+    assert_eq!((played.sent(), played.refusal()), (&expected[..], None));
+    let drop = vec![Config::new().with("path", "/café/")];
+    let played = play(&Config::new().with("drop", drop), text);
+    assert_eq!(played.sent(), b"GET /caf\xe8/3 HTTP/1.1\r\n\r\n");
+    assert_eq!(played.count("dropped_rule_1"), 2);
+}
+
+#[test]
 fn what_no_rule_keeps_is_dropped() {
     let methods = Config::new().with("method", vec!["PUT", "PATCH"]);
     let user = Config::new().with("header", "x-user").with("value", "^e");
