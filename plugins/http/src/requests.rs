@@ -33,6 +33,9 @@ const METHOD_BYTES: usize = 20;
 /// The longest request line that is found where the beginning of the stream is missing.
 const LINE_BYTES: usize = 16 * 1024;
 
+/// What the version in a request line begins with.
+const VERSION: &[u8] = b"HTTP/1.";
+
 /// Reads the client's stream.
 #[derive(Debug)]
 pub(crate) struct Requests {
@@ -202,6 +205,64 @@ fn request_line(line: &[u8]) -> Option<usize> {
     };
     let start = before.len() + until.len() - method.len();
     (has_form || method == b"CONNECT").then_some(start)
+}
+
+/// What the first bytes behind an upgrade are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// They begin a request of HTTP/1.
+    Request,
+    /// They do not.
+    Other,
+    /// There are too few to tell.
+    Open,
+}
+
+impl Opening {
+    /// What these are. A line longer than any request's is none.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let shown = &bytes[..bytes.len().min(LINE_BYTES)];
+        match Self::of_line(shown) {
+            Self::Open if bytes.len() >= LINE_BYTES => Self::Other,
+            opening => opening,
+        }
+    }
+
+    fn of_line(bytes: &[u8]) -> Self {
+        let is_blank = |it: &u8| matches!(it, b'\r' | b'\n');
+        let Some(start) = bytes.iter().position(|it| !is_blank(it)) else {
+            return Self::Open;
+        };
+        let line = &bytes[start..];
+        let Some(end) = line.iter().position(|it| !is_token(*it)) else {
+            return match line.len() > METHOD_BYTES {
+                true => Self::Other,
+                false => Self::Open,
+            };
+        };
+        if !(1..=METHOD_BYTES).contains(&end) || line[end] != b' ' {
+            return Self::Other;
+        }
+        let target = &line[end + 1..];
+        let Some(end) = target.iter().position(|it| *it <= b' ' || *it == 0x7f) else {
+            return Self::Open;
+        };
+        if end == 0 || target[end] != b' ' {
+            return Self::Other;
+        }
+        let rest = &target[end + 1..];
+        let known = rest.len().min(VERSION.len());
+        match (rest[..known] == VERSION[..known], rest.get(VERSION.len())) {
+            (true, None) => Self::Open,
+            (true, Some(b'0'..=b'9')) => Self::Request,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether a method may have this byte (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

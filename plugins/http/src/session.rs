@@ -31,7 +31,7 @@ pub struct Connection {
     /// Only where a rule learns from the origin's answers.
     origin: Option<Box<OriginStream>>,
     holds: Holds,
-    /// The client may speak another protocol from here on, once the target has agreed.
+    /// The client may speak another protocol from here on, once both servers have agreed.
     switch: Option<Switch>,
     /// The target has not: what follows may be that protocol, which the origin spoke.
     has_stayed: bool,
@@ -88,10 +88,13 @@ struct OriginStream {
     early: Vec<u8>,
 }
 
+/// What the client says behind a request to speak another protocol.
 #[derive(Debug)]
 struct Switch {
     number: u64,
     kept: Vec<u8>,
+    /// The target has agreed; whether the origin has shows in what the client says.
+    is_agreed: bool,
 }
 
 /// The target is about to close the connection.

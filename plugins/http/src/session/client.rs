@@ -193,6 +193,7 @@ impl Connection {
                 self.switch = Some(Switch {
                     number: current.number,
                     kept: Vec::new(),
+                    is_agreed: false,
                 });
             } else if current.may_switch {
                 // The target has answered already, or will not be asked.
@@ -224,8 +225,8 @@ impl Connection {
         }
         self.holds.settle(ctx);
         // The target will not be asked for another protocol. That request was the last one kept.
-        let switch = self.switch.as_ref().map(|it| it.number);
-        if switch.is_some_and(|it| !self.exchanges.is_open(it)) {
+        let switch = self.switch.as_ref().filter(|it| !it.is_agreed);
+        if switch.is_some_and(|it| !self.exchanges.is_open(it.number)) {
             self.stay(plugin, ctx);
         }
     }
@@ -303,6 +304,9 @@ impl Connection {
             return;
         }
         switch.kept.extend_from_slice(bytes);
+        if switch.is_agreed {
+            return self.speak_other(ctx);
+        }
         match switch.kept.len() > SWITCH_BYTES {
             true => self.refuse("switch_too_long", ctx),
             false => self.holds.set(Reason::Switch, true, ctx),
@@ -357,6 +361,10 @@ impl Connection {
 
     /// The client has finished.
     pub(super) fn client_end(&mut self, plugin: &mut Http, ctx: &mut Context<'_>) {
+        if self.switch.as_ref().is_some_and(|it| it.is_agreed) {
+            // What it has said has no end that a request would have.
+            return self.pass_through(ctx);
+        }
         if !self.requests.is_within() {
             return;
         }

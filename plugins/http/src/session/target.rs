@@ -9,6 +9,7 @@ use crate::answers::Heard;
 use crate::framing::{Answer, Kind};
 use crate::head::Head;
 use crate::plugin::Http;
+use crate::requests::Opening;
 use crate::values::Learnt;
 
 /// How long a target that has announced to close the connection is waited for.
@@ -52,7 +53,7 @@ impl Connection {
         self.target
             .begin(&plugin.values, number, mask, closes, head);
         if answer.switches {
-            self.change_protocol(ctx);
+            self.change_protocol(plugin, ctx);
         }
     }
 
@@ -92,17 +93,42 @@ impl Connection {
     }
 
     /// The target has agreed to another protocol.
-    fn change_protocol(&mut self, ctx: &mut Context<'_>) {
+    fn change_protocol(&mut self, plugin: &Http, ctx: &mut Context<'_>) {
         let answering = self.target.answering.take();
         let number = answering.as_ref().and_then(|it| it.number);
-        let Some(switch) = self.switch.take_if(|it| Some(it.number) == number) else {
+        let switch = self.switch.as_mut();
+        let Some(switch) = switch.filter(|it| !it.is_agreed && Some(it.number) == number) else {
             return self.refuse("target_unasked_switch", ctx);
         };
-        let status = answering.map_or(0, |it| it.status);
-        end_exchange(true, status, ctx);
+        switch.is_agreed = true;
+        let (number, status) = (switch.number, answering.as_ref().map_or(0, |it| it.status));
+        let learnt = answering.map(|mut it| it.learn(&plugin.values, ctx));
+        let origin_status = self.exchanges.answered(number, learnt.unwrap_or_default());
+        end_exchange(judge(status, origin_status, ctx), status, ctx);
+        self.pair(plugin, ctx);
         ctx.count(if status == 101 { "upgrades" } else { "tunnels" }, 1);
         self.holds.release_all(ctx);
-        if !switch.kept.is_empty() {
+        self.speak_other(ctx);
+    }
+
+    /// Passes on what follows an upgrade. A request there says that the origin has not agreed: its
+    /// client goes on as before, with what the rules would have changed.
+    pub(super) fn speak_other(&mut self, ctx: &mut Context<'_>) {
+        let kept = self.switch.as_ref().map(|it| it.kept.as_slice());
+        let kept = kept.unwrap_or_default();
+        match Opening::of(kept) {
+            Opening::Request => self.refuse("upgrade_only_at_target", ctx),
+            Opening::Other => self.pass_through(ctx),
+            Opening::Open => self.holds.set(Reason::Switch, !kept.is_empty(), ctx),
+        }
+    }
+
+    /// Leaves the rest of the session alone.
+    pub(super) fn pass_through(&mut self, ctx: &mut Context<'_>) {
+        self.holds.release_all(ctx);
+        if let Some(switch) = self.switch.take()
+            && !switch.kept.is_empty()
+        {
             ctx.send(&switch.kept);
         }
         self.is_over = true;

@@ -1,6 +1,10 @@
 //! The target's answers: exchanges, `100 Continue`, other protocols, the end of connections.
 
-use crate::play::{exchanges, plain, sent};
+use plugin_api::Config;
+use plugin_api::testkit;
+use tcpcopy_plugin_http::Http;
+
+use crate::play::{exchanges, plain, play, sent};
 
 #[test]
 fn each_answer_ends_its_request() {
@@ -147,6 +151,85 @@ fn a_websocket_passes_once_the_target_has_agreed() {
     assert!(played.sessions[0].passed_through);
     assert_eq!(played.count("upgrades"), 1);
     assert_eq!(exchanges(&played), ["GET /ws 101 ok"]);
+}
+
+/// The origin has not agreed: its client goes on with requests, which must not leave unchanged.
+#[test]
+fn requests_behind_an_upgrade_that_only_the_target_accepts_are_refused() {
+    let config = Config::new().with("remove", vec!["Cookie"]);
+    let next = r"C: GET /b HTTP/1.1\r\nCookie: sid=secret\r\n\r\n";
+    for (start, answer) in [
+        (
+            r"C: GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            r"T: HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n",
+        ),
+        (
+            r"C: CONNECT x:443 HTTP/1.1\r\n\r\n",
+            r"T: HTTP/1.1 200 OK\r\n\r\n",
+        ),
+    ] {
+        for blank in ["", r"C: \r\n"] {
+            for steps in [[start, blank, next, answer], [start, answer, blank, next]] {
+                let played = play(&config, &steps.join("\n"));
+                assert_eq!(played.refusal(), Some("upgrade_only_at_target"));
+                assert!(!played.sessions[0].passed_through);
+                assert!(!sent(&played).contains("secret"), "{played}");
+                assert_eq!(played.exchanges().len(), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_request_passes_behind_an_upgrade() {
+    let start = r"C: GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let answer = r"T: HTTP/1.1 101 x\r\n\r\n";
+    let long = format!("GET /{} HTTP/1.1", "a".repeat(16 * 1024));
+    for (first, bytes) in [
+        (
+            r"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ),
+        (r"\x01GET / HTTP/1.1\r\n", "\x01GET / HTTP/1.1\r\n"),
+        (r"GET / HTTP/1.\r\n", "GET / HTTP/1.\r\n"),
+        (r"hello\n", "hello\n"),
+        (r"GET  / HTTP/1.1\r\n", "GET  / HTTP/1.1\r\n"),
+    ] {
+        let first = format!("C: {first}");
+        for steps in [[start, &first, answer], [start, answer, &first]] {
+            let played = plain(&steps.join("\n"));
+            assert!(played.sessions[0].passed_through, "{played}");
+            assert!(sent(&played).ends_with(bytes), "{played}");
+            assert!(played.sessions[0].held.is_empty(), "{played}");
+        }
+    }
+    // More than a request line has is not waited for.
+    let transcript = format!("{start}\n{answer}\nC: {long}");
+    let transcript = transcript.parse().expect("a transcript");
+    let played = testkit::run::<Http>(&Config::new(), &transcript).expect("played");
+    assert!(played.sessions[0].passed_through && sent(&played).ends_with(&long));
+}
+
+#[test]
+fn the_beginning_of_a_request_waits_behind_an_upgrade_for_the_rest() {
+    let start = r"C: GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let answer = r"T: HTTP/1.1 101 x\r\n\r\n";
+    for part in ["", r"\r\n", "G", "GET", "GET /b", "GET /b HTTP/1."] {
+        for steps in [
+            format!("{start}\n{answer}\nC: {part}\n"),
+            format!("{start}\nC: {part}\n{answer}\n"),
+        ] {
+            let steps = steps.replace("C: \n", "");
+            let played = plain(&steps);
+            assert!(sent(&played).ends_with("Upgrade: x\r\n\r\n"), "{played}");
+            assert!(!played.sessions[0].passed_through && played.refusal().is_none());
+            // The client has nothing more to say: that was no request.
+            let part = part.replace(r"\r\n", "\r\n");
+            let played = plain(&format!("{steps}C end"));
+            assert!(sent(&played).ends_with(&part), "{played}");
+            assert_eq!(played.refusal(), None);
+        }
+    }
 }
 
 #[test]

@@ -135,3 +135,18 @@ fn an_upgrade_that_is_refused_before_its_body_ends_holds_nothing_back() {
         assert_eq!(play(&config, &other).refusal(), Some("upgrade_refused"));
     }
 }
+
+#[test]
+fn an_upgrade_that_only_the_target_accepts_is_no_good_answer() {
+    let text = r"
+        C: GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n
+        O: HTTP/1.1 200 OK\r\nSet-Cookie: sid=o\r\nContent-Length: 0\r\n\r\n
+        T: HTTP/1.1 101 x\r\n\r\n
+        C: GET /b HTTP/1.1\r\nCookie: sid=o\r\n\r\n
+    ";
+    let played = play(&config(), text);
+    assert_eq!(played.refusal(), Some("upgrade_only_at_target"));
+    assert_eq!(exchanges(&played), ["GET /a 101 failed"]);
+    assert_eq!(played.count("status_class_differs"), 1);
+    assert!(!sent(&played).contains("sid=o"));
+}
