@@ -361,7 +361,7 @@ impl Connection {
 
     /// The client has finished.
     pub(super) fn client_end(&mut self, plugin: &mut Http, ctx: &mut Context<'_>) {
-        if self.switch.as_ref().is_some_and(|it| it.is_agreed) {
+        if self.is_upgraded() {
             // What it has said has no end that a request would have.
             return self.pass_through(ctx);
         }

@@ -19,7 +19,8 @@ impl Connection {
     /// Reads what the target answers.
     pub(super) fn hear(&mut self, plugin: &mut Http, mut bytes: &[u8], ctx: &mut Context<'_>) {
         let mut head = std::mem::take(&mut plugin.head);
-        while !self.is_over {
+        // Behind an upgrade it speaks the other protocol, perhaps before the client does.
+        while !self.is_over && !self.is_upgraded() {
             let to = (self.exchanges.asked()).map_or(Kind::Plain, |(_, exchange)| exchange.kind);
             let answers = &mut self.target.answers;
             match answers.next(to, &mut bytes, &mut head, &plugin.limits) {
@@ -108,7 +109,16 @@ impl Connection {
         self.pair(plugin, ctx);
         ctx.count(if status == 101 { "upgrades" } else { "tunnels" }, 1);
         self.holds.release_all(ctx);
-        self.speak_other(ctx);
+        match status {
+            101 => self.speak_other(ctx),
+            // Within a tunnel, requests are nothing else than what it is for.
+            _ => self.pass_through(ctx),
+        }
+    }
+
+    /// The target has agreed to another protocol; whether the origin has is not known yet.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.switch.as_ref().is_some_and(|it| it.is_agreed)
     }
 
     /// Passes on what follows an upgrade. A request there says that the origin has not agreed: its

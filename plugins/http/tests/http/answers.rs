@@ -158,26 +158,36 @@ fn a_websocket_passes_once_the_target_has_agreed() {
 fn requests_behind_an_upgrade_that_only_the_target_accepts_are_refused() {
     let config = Config::new().with("remove", vec!["Cookie"]);
     let next = r"C: GET /b HTTP/1.1\r\nCookie: sid=secret\r\n\r\n";
-    for (start, answer) in [
-        (
-            r"C: GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
-            r"T: HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n",
-        ),
-        (
-            r"C: CONNECT x:443 HTTP/1.1\r\n\r\n",
-            r"T: HTTP/1.1 200 OK\r\n\r\n",
-        ),
-    ] {
-        for blank in ["", r"C: \r\n"] {
-            for steps in [[start, blank, next, answer], [start, answer, blank, next]] {
-                let played = play(&config, &steps.join("\n"));
-                assert_eq!(played.refusal(), Some("upgrade_only_at_target"));
-                assert!(!played.sessions[0].passed_through);
-                assert!(!sent(&played).contains("secret"), "{played}");
-                assert_eq!(played.exchanges().len(), 1);
-            }
+    let start = r"C: GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let answer = r"T: HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n";
+    for blank in ["", r"C: \r\n"] {
+        for steps in [[start, blank, next, answer], [start, answer, blank, next]] {
+            let played = play(&config, &steps.join("\n"));
+            assert_eq!(played.refusal(), Some("upgrade_only_at_target"));
+            assert!(!played.sessions[0].passed_through);
+            assert!(!sent(&played).contains("secret"), "{played}");
+            assert_eq!(played.exchanges().len(), 1);
         }
     }
+    // Within a tunnel they are what it is for.
+    let tunnel = "C: CONNECT x:80 HTTP/1.1\\r\\n\\r\\n\nT: HTTP/1.1 200 OK\\r\\n\\r\\n";
+    let played = play(&config, &format!("{tunnel}\n{next}"));
+    assert!(played.sessions[0].passed_through, "{played}");
+    assert!(sent(&played).contains("secret"), "{played}");
+}
+
+#[test]
+fn a_server_may_speak_first_behind_an_upgrade() {
+    let text = r"
+        C: GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n
+        T: HTTP/1.1 101 x\r\n\r\n\x81\x05hello
+        T: \x81\x05again
+        C: \x81\x80abcd
+    ";
+    let played = plain(text);
+    assert_eq!(played.refusal(), None, "{played}");
+    assert!(played.sessions[0].passed_through, "{played}");
+    assert!(sent(&played).ends_with("abcd"), "{played}");
 }
 
 #[test]
