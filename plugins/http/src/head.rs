@@ -10,6 +10,11 @@ mod tests;
 pub(crate) use gather::Gathering;
 pub(crate) use read::Message;
 
+/// Whether the name of a method or a header may have this byte (RFC 9110, section 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// A place in a head's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Span {

@@ -2,7 +2,7 @@
 
 use crate::body::Body;
 use crate::framing::Request;
-use crate::head::{Gathering, Head, Message};
+use crate::head::{Gathering, Head, Message, is_token};
 use crate::limits::Limits;
 use crate::malformed::Malformed;
 
@@ -258,11 +258,6 @@ impl Opening {
             _ => Self::Other,
         }
     }
-}
-
-/// Whether a method may have this byte (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use plugin_api::SessionInfo;
 
+use crate::head::is_token;
+
 /// A text with places for what differs between sessions.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
@@ -99,7 +101,6 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
 
 /// Whether a text may be the name of a header (RFC 9110, section 5.1).
 pub(crate) fn check_name(text: &str) -> Result<(), String> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match !text.is_empty() && text.bytes().all(is_token) {
         true => Ok(()),
         false => Err(format!("`{text}` is no name of a header")),

@@ -351,26 +351,21 @@ impl Connection {
 
     /// Ends the target's transaction.
     fn discard(&mut self, ctx: &mut Context<'_>) {
-        let is_own = !std::mem::take(&mut self.has_left_out);
-        if !is_own {
+        let is_exchange = std::mem::take(&mut self.has_left_out);
+        if is_exchange {
             ctx.begin_exchange("DISCARD");
         }
         let mut words = Vec::new();
         rewrite::write_words(&mut words, &[b"DISCARD"]);
         ctx.send(&words);
-        match (self.silence.swallows(Kind::Discard), is_own) {
-            (true, true) => {}
-            (true, false) => {
-                self.expected.push(Expected::Silence);
-                self.end_silences(ctx);
-            }
-            (false, true) => {
-                self.expected.push(Expected::OwnDiscard);
-            }
-            (false, false) => {
-                self.expected.push(Expected::Answer);
-            }
-        }
+        let is_silent = self.silence.swallows(Kind::Discard);
+        self.expected.push(match (is_exchange, is_silent) {
+            (true, true) => Expected::Silence,
+            (true, false) => Expected::Answer,
+            (false, false) => Expected::OwnDiscard,
+            (false, true) => return,
+        });
+        self.end_silences(ctx);
     }
 
     /// What the client says next may be anywhere in a command.
